@@ -1,0 +1,127 @@
+"""Every message that crosses the line between a hospital and the coordinator. Read this file first.
+
+Requests come in: their fields are bounded so that a site can check them. Replies go out: each field of an ``Outbound``
+model is listed with its bound and, in its description, the reason why it has to leave. The arrays that travel beside a
+message are listed by a ``ParameterManifest``. ``tests/architecture/test_outbound_fields.py`` freezes the list, so that
+a new field is a visible choice in a diff.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+CONTRACT_VERSION = 1
+
+Corpus = Literal["real", "synthetic", "real+synthetic", "real-repeated"]
+StudyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Round = Annotated[int, Field(ge=1, le=100_000)]
+SiteNumber = Annotated[int, Field(ge=0, le=9_999)]
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, no unlisted field, no NaN, and never a field's value in an error text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+
+class InnerRecipe(Message):
+    """How a site trains between two exchanges; part of the plan, the same at every site.
+
+    Attributes:
+        steps: optimizer steps per round.
+        rows: packed rows per step.
+        row_length: tokens per packed row.
+        peak_lr: AdamW learning rate after the warmup.
+        warmup_steps: linear warmup, counted over all rounds.
+        final_lr_fraction: cosine decay ends at this fraction of the peak, at the last step of the last round.
+        weight_decay: decoupled weight decay on matrices.
+        max_grad_norm: L2 bound on the gradient of a step.
+        packing: "stream" fills every row; "patient" never lets two patients share a row.
+        seed: of data order; never of privacy noise.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    rows: Annotated[int, Field(ge=1, le=65_536)]
+    row_length: Annotated[int, Field(ge=16, le=131_072)]
+    peak_lr: Annotated[float, Field(gt=0, le=1)]
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    packing: Literal["stream", "patient"] = "stream"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a step whose rows are all full."""
+        return self.rows * self.row_length
+
+
+class TrainRequest(Message):
+    """Coordinator to site: train from these weights for one round. The weights travel beside it."""
+
+    study: StudyName
+    round: Round
+    rounds: Round
+    corpus: Corpus
+    recipe: InnerRecipe
+
+
+class HelloRequest(Message):
+    """Coordinator to site: who are you, and do we speak the same contract?"""
+
+    contract_version: Annotated[int, Field(ge=1, le=1_000)] = CONTRACT_VERSION
+
+
+class Outbound(Message):
+    """Base of everything that a site says. Numbers only: text fields would be a way out for text."""
+
+
+def _four_digits(value: float) -> float:
+    # The rest of a float's digits is room for a hidden message.
+    return round(value, 4)
+
+
+class HelloReply(Outbound):
+    """Site to coordinator: the answer to HelloRequest."""
+
+    site: SiteNumber = Field(description="Ties the connection to an enrolled site, so that refusals can be named.")
+    contract_version: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        description="A site with another contract is left out instead of misunderstood."
+    )
+
+
+class TrainReply(Outbound):
+    """Site to coordinator: what one round of local training gave. The update travels beside it."""
+
+    round: Round = Field(description="A late reply must not be counted in another round.")
+    train_tokens: Annotated[int, Field(ge=0, le=10**12)] = Field(
+        description="Tokens trained on in this round, needed to compare arms at equal tokens; set by the recipe."
+    )
+    corpus_tokens: Annotated[int, Field(ge=0, le=10**15, multiple_of=1_000)] = Field(
+        description="Size of the training corpus, the weight in the average; rounded to the nearest 1,000 tokens."
+    )
+    train_loss: Annotated[float, Field(ge=0, le=100), AfterValidator(_four_digits)] = Field(
+        description="Mean loss of the round [nats/token], to see divergence; rounded to 4 digits."
+    )
+    validation_bits: Annotated[int, Field(ge=0, le=10**13)] = Field(
+        description="Bits that the weights received need for the site's validation notes; 0 below the minimum count."
+    )
+    validation_bytes: Annotated[int, Field(ge=0, le=10**13)] = Field(
+        description="UTF-8 bytes of those notes, the denominator of bits per byte; 0 below the minimum count."
+    )
+
+
+class SiteLimits(Message):
+    """What a site allows to leave, from its own configuration; a run cannot loosen it.
+
+    Attributes:
+        min_patients: nothing is computed on fewer training patients, and no count over fewer patients leaves.
+        max_update_norm: L2 bound on a whole update.
+    """
+
+    min_patients: Annotated[int, Field(ge=1, le=1_000_000)] = 11
+    max_update_norm: Annotated[float, Field(gt=0, le=1e9)] = 1_000.0

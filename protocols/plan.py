@@ -1,0 +1,61 @@
+"""The plan of a study: everything that the coordinator decides beforehand and the sites can read and approve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from protocols.messages import Corpus, Digest, InnerRecipe, Message, Round, StudyName
+
+
+class OuterRecipe(Message):
+    """How the coordinator turns the averaged update into new weights.
+
+    Attributes:
+        name: "fedavg" adds ``lr`` times the average; "nesterov" is DiLoCo's outer optimizer (arXiv 2311.08105, sec. 2).
+        lr: outer learning rate.
+        momentum: Nesterov momentum; unused by "fedavg".
+        weights: "tokens" weighs a site by the size of its corpus, "equal" counts every site once.
+    """
+
+    name: Literal["fedavg", "nesterov"] = "nesterov"
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.7
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weights: Literal["tokens", "equal"] = "tokens"
+
+
+class Plan(Message):
+    """One study.
+
+    Attributes:
+        study: name; replies, checkpoints and receipts carry it.
+        rounds: exchanges in all.
+        corpus: what the sites train on.
+        manifest_digest: of the parameters that travel.
+        recipe: local training.
+        outer: aggregation.
+        sites: how many sites are expected; the loop waits for them, at most ``join_s``.
+        quorum: fewer accepted replies than this in a round stop the study (its checkpoint stays).
+        join_s: how long to wait for sites before the first round [s].
+        deadline_s: how long a round may take; later replies are not used [s].
+        max_update_norm: L2 bound on a whole update, checked again on arrival.
+    """
+
+    study: StudyName
+    rounds: Round
+    corpus: Corpus
+    manifest_digest: Digest
+    recipe: InnerRecipe
+    outer: OuterRecipe = OuterRecipe()
+    sites: Annotated[int, Field(ge=1, le=10_000)]
+    quorum: Annotated[int, Field(ge=1, le=10_000)]
+    join_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    deadline_s: Annotated[float, Field(gt=0, le=2_592_000)] = 3_600.0
+    max_update_norm: Annotated[float, Field(gt=0, le=1e9)] = 1_000.0
+
+    @model_validator(mode="after")
+    def _quorum_is_reachable(self) -> Self:
+        if self.quorum > self.sites:
+            raise ValueError("quorum is larger than the number of sites")
+        return self
