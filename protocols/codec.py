@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from protocols.error_codes import ContractError, ErrorCode
-from protocols.manifest import Arrays, ParameterManifest
+from protocols.manifest import ParameterManifest
 from protocols.messages import Message, Outbound
+
+if TYPE_CHECKING:
+    from protocols.manifest import Arrays
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Outbound)

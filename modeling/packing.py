@@ -1,0 +1,177 @@
+"""Packing tokenized notes into full rows, and serving them in an order that depends on (seed, step) alone.
+
+Shapes: R rows of a batch, T tokens of a row. A note is framed as ``<eon> text <eon>``; inputs are all but its last
+token, targets all but its first, so every input position has its own target and no loss crosses from note to note.
+Positions restart with every note: transformers reads note boundaries from them and lets no note attend to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from protocols.errors import WorkError
+
+IGNORED = -100
+"""Target of a padded position; the loss skips it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TokenBatch:
+    """One batch of packed rows.
+
+    Attributes:
+        input_ids: (R, T) int64.
+        targets: (R, T) int64, ``IGNORED`` where padded.
+        position_ids: (R, T) int64, restarting at 0 with every note.
+    """
+
+    input_ids: Tensor
+    targets: Tensor
+    position_ids: Tensor
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions that count in the loss."""
+        return int((self.targets != IGNORED).sum())
+
+    def __repr__(self) -> str:
+        return f"TokenBatch{tuple(self.input_ids.shape)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Document:
+    """One text as tokens, with the unit it belongs to.
+
+    Attributes:
+        unit: key of the privacy unit (the patient).
+        tokens: (length,) int32, without special tokens.
+    """
+
+    unit: str
+    tokens: NDArray[np.int32]
+
+    def __repr__(self) -> str:
+        return f"Document({len(self.tokens)} tokens)"
+
+
+class RowStream:
+    """An endless, reproducible stream of packed rows over a corpus.
+
+    Args:
+        documents: the corpus.
+        row_length: T.
+        packing: "stream" fills every row to the last token, cutting a note where the row ends; "patient" starts a new
+            row with every patient and pads the last one.
+        end_of_note: token that frames notes.
+        padding: token that fills rows.
+        seed: of the order.
+
+    Raises:
+        WorkError: the corpus does not fill a single row.
+    """
+
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        *,
+        row_length: int,
+        packing: Literal["stream", "patient"],
+        end_of_note: int,
+        padding: int,
+        seed: int,
+    ) -> None:
+        self._documents = sorted(documents, key=lambda d: (d.unit, d.tokens.tobytes()))
+        self._row_length = row_length
+        self._packing = packing
+        self._end_of_note = end_of_note
+        self._padding = padding
+        self._seed = seed
+        self._epoch = -1
+        self._rows: NDArray[np.int32] = np.empty((0, 3, row_length), np.int32)
+        if packing == "stream":
+            self.rows_per_epoch = self.num_tokens // row_length
+        else:
+            self.rows_per_epoch = sum(-(-sum(map(_length, docs)) // row_length) for docs in self._by_unit().values())
+        if self.rows_per_epoch == 0:
+            raise WorkError(
+                f"The training corpus has {self.num_tokens} tokens, fewer than one row of {row_length}.",
+                hint="give the site more notes or choose a shorter row length",
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """Targets in one pass over the corpus."""
+        return sum(map(_length, self._documents))
+
+    def batch(self, step: int, rows: int) -> TokenBatch:
+        """Give the batch of a global step; the same step always gives the same batch.
+
+        Args:
+            step: counted from 0 over all rounds.
+            rows: R.
+        """
+        first = step * rows
+        picked = np.stack([self._row(index) for index in range(first, first + rows)])  # (R, 3, T)
+        tensor = torch.from_numpy(picked.astype(np.int64))
+        return TokenBatch(input_ids=tensor[:, 0], targets=tensor[:, 1], position_ids=tensor[:, 2])
+
+    def _row(self, index: int) -> NDArray[np.int32]:
+        epoch, within = divmod(index, self.rows_per_epoch)
+        if epoch != self._epoch:
+            self._rows, self._epoch = self._pack_epoch(epoch), epoch
+        row: NDArray[np.int32] = self._rows[within]
+        return row
+
+    def _pack_epoch(self, epoch: int) -> NDArray[np.int32]:
+        """Pack one shuffled pass; (rows_per_epoch, 3, T)."""
+        rng = np.random.default_rng([self._seed, epoch])
+        if self._packing == "stream":
+            order = rng.permutation(len(self._documents))
+            stream = self._stream([self._documents[i] for i in order])
+            rows = self._rows_of(stream[:, : self.rows_per_epoch * self._row_length])
+        else:
+            packed = np.concatenate([self._rows_of(self._pad(self._stream(d))) for d in self._by_unit().values()])
+            rows = packed[rng.permutation(len(packed))]
+        return rows
+
+    def _by_unit(self) -> dict[str, list[Document]]:
+        units: dict[str, list[Document]] = {}
+        for document in self._documents:
+            units.setdefault(document.unit, []).append(document)
+        return units
+
+    def _stream(self, documents: Sequence[Document]) -> NDArray[np.int32]:
+        """Concatenate inputs, targets and flags of first positions; (3, tokens)."""
+        end = np.array([self._end_of_note], np.int32)
+        inputs = np.concatenate([part for d in documents for part in (end, d.tokens)])
+        targets = np.concatenate([part for d in documents for part in (d.tokens, end)])
+        first = np.zeros_like(inputs)
+        first[np.cumsum([0, *map(_length, documents)])[:-1]] = 1
+        return np.stack([inputs, targets, first])
+
+    def _pad(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Fill up one patient's stream to whole rows; the padding attends to itself alone."""
+        missing = -stream.shape[1] % self._row_length
+        fill = np.zeros((3, missing), np.int32)
+        fill[0], fill[1], fill[2, :1] = self._padding, IGNORED, 1
+        return np.concatenate([stream, fill], axis=1)
+
+    def _rows_of(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Cut a stream into rows and turn its flags into positions; (rows, 3, T)."""
+        inputs, targets, first = stream.reshape(3, -1, self._row_length)
+        first[:, 0] = 1  # the rest of a cut note starts anew: what came before lies in another row
+        index = np.arange(self._row_length, dtype=np.int32)
+        positions = index - np.maximum.accumulate(np.where(first, index, 0), axis=1)
+        return np.stack([inputs, targets, positions], axis=1)
+
+
+def _length(document: Document) -> int:
+    """Inputs (and targets) that a document takes in a row."""
+    return len(document.tokens) + 1

@@ -1,0 +1,87 @@
+"""Files and folders that appear whole or not at all, whatever dies in between.
+
+Everything is written beside its destination, flushed to the disk and renamed. Only the owner can read it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from protocols.errors import WorkError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a partial path to write to; it becomes ``path`` when the block ends without an exception.
+
+    Raises:
+        WorkError: the disk is full or the folder cannot be written; what was at ``path`` before is untouched.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(mode=0o600)
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _could_not_write(path, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a partial folder to fill; it becomes ``path``, in place of what was there, when the block ends well.
+
+    Raises:
+        WorkError: as in :func:`whole_file`.
+    """
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, mode=0o700)
+        yield partial
+        for file in partial.rglob("*"):
+            if file.is_file():
+                _flush(file)
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        partial.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _could_not_write(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file whole.
+
+    Raises:
+        WorkError: as in :func:`whole_file`.
+    """
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _could_not_write(path: Path, error: OSError) -> WorkError:
+    return WorkError(
+        f"{path} could not be written: {error.strerror or type(error).__name__}.",
+        hint="free some space or choose another folder, then run the same command with --resume; nothing is half-written",
+    )
