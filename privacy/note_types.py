@@ -1,7 +1,7 @@
 """The types that carry a text's privacy state through a site: RawNote -> CleanNote -> Chunk -> SyntheticChunk.
 
-They are frozen and nominal, so that handing a raw note to a function that expects a clean one is a type error, and their
-``repr`` shows sizes only: an object that strays into a log line or an exception message spills nothing.
+They are frozen and nominal, so that handing a raw note to a function that expects a clean one is a type error, and
+their ``repr`` shows sizes only: an object that strays into a log line or an exception message spills nothing.
 """
 
 from __future__ import annotations

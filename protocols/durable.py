@@ -83,5 +83,5 @@ def _flush(path: Path) -> None:
 def _could_not_write(path: Path, error: OSError) -> WorkError:
     return WorkError(
         f"{path} could not be written: {error.strerror or type(error).__name__}.",
-        hint="free some space or choose another folder, then run the same command with --resume; nothing is half-written",
+        hint="free some space or choose another folder, then run again; nothing is half-written",
     )

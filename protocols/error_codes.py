@@ -28,6 +28,7 @@ class ErrorCode(IntEnum):
     SITE_CRASHED = 123
     REPLY_MALFORMED = 124
     WRONG_ROUND = 125
+    DUPLICATE_SITE = 126
 
 
 class ContractError(Exception):

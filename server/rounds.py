@@ -1,0 +1,184 @@
+"""The round loop: greet, ask, check, average, step, checkpoint; and again.
+
+Flower's stock strategies hold all replies in memory, cannot resume and average whatever arrives; this loop runs on
+Flower's Grid instead and does none of the three (see docs/decisions/0002-own-round-loop.md).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from protocols.codec import encode_request, payload_bytes
+from protocols.error_codes import ContractError, ErrorCode
+from protocols.errors import WorkError
+from protocols.messages import HelloRequest, TrainReply, TrainRequest
+from protocols.plan import Plan
+from server.aggregate import WeightedMean
+from server.exchange import ask
+from server.ingress import accept_hello, accept_update
+from server.outer import outer_step
+from server.state import Refusal, RoundRecord, ServerFolder, StudyState
+
+_HELLO_DEADLINE_S = 120.0
+
+
+@dataclass(kw_only=True)
+class _RoundTally:
+    """What has come in so far in a round."""
+
+    mean: WeightedMean = field(default_factory=WeightedMean)
+    accepted: dict[int, TrainReply] = field(default_factory=dict)
+    refused: list[Refusal] = field(default_factory=list)
+    bytes_up: int = 0
+
+
+class Study:
+    """One study on a grid, from its checkpoint to its last round.
+
+    Args:
+        grid: Flower's grid.
+        folder: plan, initial model and checkpoints.
+        stop: when set, the study ends after its last checkpoint.
+        on_round: told of every finished round.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        folder: ServerFolder,
+        *,
+        stop: threading.Event,
+        on_round: Callable[[RoundRecord], None],
+    ) -> None:
+        self._grid = grid
+        self._folder = folder
+        self._plan: Plan = folder.plan()
+        self._manifest = folder.manifest()
+        self._stop = stop
+        self._on_round = on_round
+        self._roster: dict[int, int] = {}  # node -> site number
+
+    def run(self) -> StudyState:
+        """Run the rounds that are left.
+
+        Returns:
+            The state after the last finished round.
+
+        Raises:
+            WorkError: too few sites, or too few accepted replies in a round; the last checkpoint stays.
+        """
+        state = self._folder.load()
+        if len(state.history) < self._plan.rounds:
+            self._wait_for_sites()
+        while len(state.history) < self._plan.rounds and not self._stop.is_set():
+            finished = self._run_round(state)
+            if finished is None:
+                break
+            state = finished
+            self._folder.save(state)
+            self._on_round(state.history[-1])
+        return state
+
+    def _run_round(self, state: StudyState) -> StudyState | None:
+        """One round; None when it was stopped from outside."""
+        started, number = time.monotonic(), len(state.history) + 1
+        unnamed = self._greet()
+        request = TrainRequest(
+            study=self._plan.study,
+            round=number,
+            rounds=self._plan.rounds,
+            corpus=self._plan.corpus,
+            recipe=self._plan.recipe,
+        )
+        records = encode_request(request, state.weights)
+        tally = _RoundTally(refused=unnamed)
+        messages = [Message(records, dst_node_id=node, message_type="train") for node in self._roster]
+        silent = ask(
+            self._grid,
+            messages,
+            deadline_s=self._plan.deadline_s,
+            on_reply=lambda node, reply: self._take(tally, self._roster[node], reply, number),
+            stop=self._stop,
+        )
+        if self._stop.is_set():
+            return None
+        tally.refused += [Refusal(site=self._roster[node], code=ErrorCode.NO_REPLY.name) for node in silent]
+        self._require_quorum(len(tally.accepted), f"accepted updates in round {number}", tally.refused)
+        weights, momentum = outer_step(self._plan.outer, state.weights, tally.mean.result(), state.momentum)
+        record = self._record(number, tally, payload_bytes(records) * len(messages), time.monotonic() - started)
+        return StudyState(weights=weights, momentum=momentum, history=[*state.history, record])
+
+    def _take(self, tally: _RoundTally, site: int, reply: Message, number: int) -> None:
+        """Count one reply, or record why not."""
+        try:
+            update = accept_update(reply, number, self._manifest, self._plan.max_update_norm)
+        except ContractError as error:
+            tally.refused.append(Refusal(site=site, code=error.code.name))
+            return
+        tally.mean.add(update.arrays, self._weight(update.facts))
+        tally.accepted[site] = update.facts
+        tally.bytes_up += update.num_bytes
+
+    def _weight(self, facts: TrainReply) -> float:
+        # A corpus of under 500 tokens is rounded to 0; it still counts as the smallest that can be told.
+        return float(max(facts.corpus_tokens, 1_000)) if self._plan.outer.weights == "tokens" else 1.0
+
+    def _record(self, number: int, tally: _RoundTally, bytes_down: int, seconds: float) -> RoundRecord:
+        facts = dict(sorted(tally.accepted.items()))
+        total = sum(self._weight(f) for f in facts.values())
+        return RoundRecord(
+            round=number,
+            accepted=list(facts),
+            refused=sorted(tally.refused, key=lambda r: (r.site is None, r.site)),
+            train_loss=sum(f.train_loss * self._weight(f) for f in facts.values()) / total,
+            train_tokens=sum(f.train_tokens for f in facts.values()),
+            validation={s: (f.validation_bits, f.validation_bytes) for s, f in facts.items() if f.validation_bytes},
+            bytes_up=tally.bytes_up,
+            bytes_down=bytes_down,
+            seconds=seconds,
+        )
+
+    def _wait_for_sites(self) -> None:
+        """Give the expected sites time to connect; Flower shows no node at first."""
+        end = time.monotonic() + self._plan.join_s
+        while len(list(self._grid.get_node_ids())) < self._plan.sites and time.monotonic() < end:
+            if self._stop.wait(0.2):
+                return
+        connected = len(list(self._grid.get_node_ids()))
+        self._require_quorum(connected, f"sites connected after {self._plan.join_s:g} s", [])
+
+    def _greet(self) -> list[Refusal]:
+        """Learn the site numbers of new nodes and forget those that left."""
+        nodes = set(self._grid.get_node_ids())
+        self._roster = {node: site for node, site in self._roster.items() if node in nodes}
+        records = encode_request(HelloRequest())
+        messages = [Message(records, dst_node_id=n, message_type="query.hello") for n in nodes - self._roster.keys()]
+        refused: list[Refusal] = []
+
+        def take(node: int, reply: Message) -> None:
+            try:
+                site = accept_hello(reply)
+                if site in self._roster.values():
+                    raise ContractError(ErrorCode.DUPLICATE_SITE)
+                self._roster[node] = site
+            except ContractError as error:
+                refused.append(Refusal(site=None, code=error.code.name))
+
+        silent = ask(self._grid, messages, deadline_s=_HELLO_DEADLINE_S, on_reply=take, stop=self._stop)
+        return refused + [Refusal(site=None, code=ErrorCode.NO_REPLY.name)] * len(silent)
+
+    def _require_quorum(self, count: int, what: str, refused: list[Refusal]) -> None:
+        if count >= self._plan.quorum:
+            return
+        reasons = ", ".join(f"{'site ' + str(r.site) if r.site is not None else 'a site'}: {r.code}" for r in refused)
+        raise WorkError(
+            f"Study {self._plan.study} stopped: {count} {what}, the quorum is {self._plan.quorum}"
+            + (f" ({reasons})." if reasons else "."),
+            hint=f"its checkpoint of round {self._folder.rounds_done()} is kept; mend the sites and run with --resume",
+        )

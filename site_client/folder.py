@@ -1,0 +1,158 @@
+"""The site folder: everything that fednotes writes inside a hospital, and the site's own configuration.
+
+    site.toml      name, number, limits, model folder; the site's word, which no run can overrule
+    keys/          the secret under which patients and notes get their pseudonyms
+    store/         notes (Parquet)
+    corpus/        rephrasings by arm (Parquet)
+    receipts       what left, hash-chained
+    checkpoints/   inner optimizer state by study
+    logs/          codes and places of failures, no texts
+
+The folder is readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from protocols.durable import whole_file, write_text
+from protocols.errors import UsageError
+from protocols.messages import SiteLimits, SiteNumber
+
+_KEY_BYTES = 32
+
+
+class SiteConfig(BaseModel):
+    """Contents of ``site.toml``.
+
+    Attributes:
+        name: what the hospital is called in reports.
+        number: given at enrolment; the only name that the coordinator sees.
+        model: folder with the configuration and tokenizer of the study's model, relative to the site folder.
+        limits: what may leave.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    number: SiteNumber
+    model: str = "model"
+    limits: SiteLimits = SiteLimits()
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Paths of a site folder.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: SiteConfig, *, pseudonym_key: bytes | None = None) -> Self:
+        """Make a new site folder.
+
+        Args:
+            path: must not hold a site yet.
+            config: becomes ``site.toml``.
+            pseudonym_key: 32 secret bytes; drawn from the operating system when not given. Only a simulation gives
+                one, so that a patient of two hospitals has one pseudonym.
+
+        Raises:
+            UsageError: there is a site already.
+        """
+        folder = cls(path)
+        if (path / "site.toml").exists():
+            raise UsageError(f"{path} holds a site already.", hint="choose another folder")
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        with whole_file(path / "keys" / "pseudonym.key") as partial:
+            partial.write_bytes(pseudonym_key or secrets.token_bytes(_KEY_BYTES))
+        write_text(path / "site.toml", _to_toml(config))
+        return folder
+
+    def config(self) -> SiteConfig:
+        """Read ``site.toml``.
+
+        Raises:
+            UsageError: it is missing or invalid; the message names the settings.
+        """
+        path = self.path / "site.toml"
+        try:
+            return SiteConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError as error:
+            raise UsageError(f"{self.path} is no site folder (no site.toml).", hint="fednotes site init DIR") from error
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"{path} is not valid TOML: {error}.") from error
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            raise UsageError(f"{path} has wrong settings: {wrong}.") from error
+
+    def pseudonym_key(self) -> bytes:
+        """The secret under which identifiers are hashed.
+
+        Raises:
+            UsageError: it is missing or too short.
+        """
+        path = self.path / "keys" / "pseudonym.key"
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"The key {path} cannot be read.", hint="restore it from your backup") from error
+        if len(key) < _KEY_BYTES:
+            raise UsageError(f"The key {path} is shorter than {_KEY_BYTES} bytes.", hint="restore it from your backup")
+        return key
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model's configuration and tokenizer."""
+        return self.path / self.config().model
+
+    @property
+    def notes(self) -> Path:
+        """The note store."""
+        return self.path / "store" / "notes.parquet"
+
+    @property
+    def corpus(self) -> Path:
+        """Folder of the rephrasings, one file an arm."""
+        return self.path / "corpus"
+
+    @property
+    def receipts(self) -> Path:
+        """The receipts of everything that left."""
+        return self.path / "receipts"
+
+    @property
+    def log(self) -> Path:
+        """What was refused and where, without texts."""
+        return self.path / "logs" / "site.log"
+
+    def checkpoints(self, study: str) -> Path:
+        """Folder of a study's inner optimizer states."""
+        return self.path / "checkpoints" / study
+
+
+def _to_toml(config: SiteConfig) -> str:
+    # JSON strings and numbers are TOML strings and numbers; the standard library reads TOML but does not write it.
+    limits = config.limits.model_dump()
+    lines = [f"{k} = {v}" for k, v in limits.items()]
+    top = config.model_dump(exclude={"limits"}, mode="json")
+    return "\n".join(
+        [*(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in top.items()), "", "[limits]", *lines, ""]
+    )
+
+
+def secure_umask() -> None:
+    """Make every file that this process creates readable by its owner alone."""
+    os.umask(0o077)

@@ -1,0 +1,96 @@
+"""Quality gates: what a rephrasing has to pass before it enters the corpus.
+
+Each gate has a name and gives True when the rephrasing may pass. A rephrasing counts for the first gate that it fails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+VERSION = "1"
+
+_WORD = re.compile(r"\w+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NEGATION = re.compile(r"\b(?:no|not|denies|denied|without|negative|never|none|nor|absent|absence)\b", re.I)
+_LEFT_RIGHT = re.compile(r"\b(?:left|right|bilateral)\b", re.I)
+_LIST_MARK = re.compile(r"(?:(?<=[.:;,\n])|^)\s*\d{1,2}[.)]\s")
+
+
+@dataclass
+class GateCounts:
+    """Verdicts so far.
+
+    Attributes:
+        judged: rephrasings seen.
+        accepted: rephrasings that passed every gate.
+        rejected: by name of the first failed gate.
+    """
+
+    judged: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def first_failed(source: str, rephrased: str) -> str | None:
+    """Name the first gate that a rephrasing fails; None when it passes all.
+
+    Args:
+        source: the chunk.
+        rephrased: what the engine wrote.
+    """
+    return next((name for name, passes in GATES.items() if not passes(source, rephrased)), None)
+
+
+def _not_empty(_: str, rephrased: str) -> bool:
+    return bool(rephrased.strip())
+
+
+def _changed(source: str, rephrased: str) -> bool:
+    return _words(source) != _words(rephrased)
+
+
+def _length(source: str, rephrased: str) -> bool:
+    return 0.5 <= len(rephrased) / max(1, len(source)) <= 2.5
+
+
+def _no_loop(_: str, rephrased: str) -> bool:
+    words = _words(rephrased)
+    phrases = Counter(tuple(words[i : i + 6]) for i in range(len(words) - 5))
+    return not phrases or max(phrases.values()) <= 3
+
+
+def _same_numbers(source: str, rephrased: str) -> bool:
+    # Marks of list items may go when a list becomes prose, so every other number of the source has to be there, and the
+    # rephrasing may have no number that the source lacks.
+    needed = set(_NUMBER.findall(_LIST_MARK.sub(" ", source)))
+    written = set(_NUMBER.findall(rephrased))
+    return needed <= written <= set(_NUMBER.findall(source))
+
+
+def _keeps_negation(source: str, rephrased: str) -> bool:
+    return bool(_NEGATION.search(source)) <= bool(_NEGATION.search(rephrased))
+
+
+def _same_side(source: str, rephrased: str) -> bool:
+    def sides(text: str) -> set[str]:
+        return {m.lower() for m in _LEFT_RIGHT.findall(text)}
+
+    return sides(source) <= sides(rephrased)
+
+
+def _words(text: str) -> list[str]:
+    return [w.lower() for w in _WORD.findall(text)]
+
+
+GATES: dict[str, Callable[[str, str], bool]] = {
+    "empty": _not_empty,
+    "copy": _changed,
+    "length": _length,
+    "repetition": _no_loop,
+    "numbers": _same_numbers,
+    "negation": _keeps_negation,
+    "laterality": _same_side,
+}

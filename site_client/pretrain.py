@@ -1,0 +1,132 @@
+"""One round of local pretraining at a site: global weights in, a LocalUpdate out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.optim import AdamW
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from modeling.arrays import load_arrays, to_arrays
+from modeling.bits_per_byte import Score, score_texts
+from modeling.release import empty_model
+from protocols.durable import whole_file
+from protocols.error_codes import ContractError, ErrorCode
+from protocols.manifest import ParameterManifest
+from protocols.messages import TrainRequest
+from site_client.corpus import num_patients, training_documents
+from site_client.folder import SiteFolder
+from site_client.store import read_notes_of
+from site_client.train import make_optimizer, make_rows, train_steps
+
+if TYPE_CHECKING:
+    from protocols.manifest import Arrays
+
+_KEPT_STATES = 2
+_MAX_VALIDATION_NOTES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LocalUpdate:
+    """What one round made, exact and not yet fit to leave; ``egress`` turns it into a TrainReply.
+
+    Attributes:
+        round: the round.
+        delta: trained minus received weights.
+        train_tokens: tokens trained on.
+        train_loss: mean over them [nats/token].
+        corpus_tokens: one pass over the training corpus.
+        train_patients: privacy units in it.
+        validation: score of the received weights on each validation note looked at.
+        validation_patients: privacy units among those notes.
+    """
+
+    round: int
+    delta: Arrays
+    train_tokens: int
+    train_loss: float
+    corpus_tokens: int
+    train_patients: int
+    validation: list[Score]
+    validation_patients: int
+
+    def __repr__(self) -> str:
+        return f"LocalUpdate(round {self.round})"
+
+
+def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> LocalUpdate:
+    """Train one round from the weights received.
+
+    The same request always gives the same update: the order of the data depends on the recipe's seed and the step
+    alone, and the inner optimizer's state is the one kept after the round before.
+
+    Args:
+        folder: the site.
+        request: which round, of what.
+        weights: the global weights.
+
+    Raises:
+        ContractError: the weights are not those of the installed model, or the site has too few patients.
+    """
+    model, tokenizer = empty_model(folder.model)
+    ParameterManifest.of(to_arrays(model)).check(weights)
+    load_arrays(model, weights)
+    documents = training_documents(folder, request.corpus, tokenizer)
+    # Before any training: what is learnt from too few patients must not even exist.
+    patients = num_patients(documents)
+    if patients < folder.config().limits.min_patients:
+        raise ContractError(ErrorCode.TOO_FEW_PATIENTS)
+    validation, validation_patients = _validate(folder, model, tokenizer)
+    rows = make_rows(documents, request.recipe, tokenizer)
+    optimizer = make_optimizer(model, request.recipe)
+    states = folder.checkpoints(request.study)
+    _restore(optimizer, states, request.round - 1)
+    loss, tokens = train_steps(
+        model,
+        optimizer,
+        rows,
+        request.recipe,
+        first_step=(request.round - 1) * request.recipe.steps,
+        steps=request.recipe.steps,
+        total_steps=request.rounds * request.recipe.steps,
+    )
+    _keep(optimizer, states, request.round)
+    return LocalUpdate(
+        round=request.round,
+        delta={name: value - weights[name] for name, value in to_arrays(model).items()},
+        train_tokens=tokens,
+        train_loss=loss,
+        corpus_tokens=rows.num_tokens,
+        train_patients=patients,
+        validation=validation,
+        validation_patients=validation_patients,
+    )
+
+
+def _validate(
+    folder: SiteFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> tuple[list[Score], int]:
+    """Score the received weights on a fixed choice of validation notes."""
+    notes = sorted(read_notes_of(folder, "validation"), key=lambda n: n.note_key)[:_MAX_VALIDATION_NOTES]
+    return score_texts(model, tokenizer, [n.text for n in notes]), len({n.patient_key for n in notes})
+
+
+def _restore(optimizer: AdamW, states: Path, after_round: int) -> None:
+    """Go on with the optimizer state kept after a round; a site that joins late begins with a fresh one."""
+    path = _state_file(states, after_round)
+    if path.exists():
+        optimizer.load_state_dict(torch.load(path, weights_only=True))
+
+
+def _keep(optimizer: AdamW, states: Path, after_round: int) -> None:
+    # The state before this round stays too: the coordinator may ask for the round again.
+    with whole_file(_state_file(states, after_round)) as partial:
+        torch.save(optimizer.state_dict(), partial)
+    _state_file(states, after_round - _KEPT_STATES).unlink(missing_ok=True)
+
+
+def _state_file(states: Path, after_round: int) -> Path:
+    return states / f"optimizer-{after_round:04d}.pt"

@@ -1,0 +1,56 @@
+"""The note store of a site: clean notes with their split, in one Parquet file that is replaced whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from privacy.note_types import CleanNote
+from privacy.split import Split
+from protocols.durable import whole_file
+from protocols.errors import UsageError
+from site_client.folder import SiteFolder
+
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("note_key", "patient_key", "note_type", "split", "text")])
+
+
+def write_notes(folder: SiteFolder, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> None:
+    """Replace the store.
+
+    Args:
+        folder: the site.
+        notes: clean notes with distinct keys.
+        splits: split of every patient key.
+    """
+    rows = [
+        {
+            "note_key": n.note_key,
+            "patient_key": n.patient_key,
+            "note_type": n.note_type,
+            "split": splits[n.patient_key],
+            "text": n.text,
+        }
+        for n in notes
+    ]
+    with whole_file(folder.notes) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial, compression="zstd")
+
+
+def read_notes_of(folder: SiteFolder, split: Split) -> list[CleanNote]:
+    """Read the notes of one split.
+
+    Raises:
+        UsageError: nothing was ingested yet.
+    """
+    if split not in get_args(Split):
+        raise ValueError(f"no split {split!r}")
+    if not folder.notes.exists():
+        raise UsageError(f"{folder.path} has no notes yet.", hint="fednotes site ingest PATH...")
+    table = pq.read_table(folder.notes, schema=_SCHEMA, filters=[("split", "=", split)])
+    return [
+        CleanNote(note_key=r["note_key"], patient_key=r["patient_key"], note_type=r["note_type"], text=r["text"])
+        for r in table.to_pylist()
+    ]
