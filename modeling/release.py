@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from modeling.arrays import load_arrays
 from modeling.sizes import decoder_config
 from protocols.durable import whole_folder
 from protocols.errors import UsageError
+
+# A library's bar for a load of milliseconds would only break the command's own bars.
+disable_progress_bar()
 
 
 def new_model(size: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -54,6 +61,21 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         (partial / "README.md").write_text(card, encoding="utf-8")
 
 
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a model folder.
+
+    Raises:
+        UsageError: there is none, or it is not a fast one.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder} holds no tokenizer that loads: {error}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UsageError(f"{folder} holds no fast tokenizer (tokenizer.json).")
+    return tokenizer
+
+
 def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load a causal model and its tokenizer from a folder; no hub is asked.
 
@@ -64,16 +86,25 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         raise UsageError(f"{folder} holds no model (no config.json).", hint="make one with: fednotes model new DIR")
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(f"{folder} cannot be loaded as a causal language model: {error}") from error
-    if not isinstance(model, PreTrainedModel) or not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise UsageError(f"{folder} holds no model with a fast tokenizer (tokenizer.json).")
-    return model, tokenizer
+    return cast(PreTrainedModel, model), load_tokenizer(folder)
+
+
+def empty_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Build the model that a folder describes, with weights yet to be filled in, and load its tokenizer.
+
+    Raises:
+        UsageError: the folder is missing or holds no model configuration.
+    """
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no model (no config.json).", hint="make one with: fednotes model new DIR")
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config)), load_tokenizer(folder)
 
 
 def model_with(folder: Path, arrays: Mapping[str, NDArray[np.float32]]) -> PreTrainedModel:
     """Load the model of a folder and put other weights into it."""
-    model, _ = load_model(folder)
+    model, _ = empty_model(folder)
     load_arrays(model, arrays)
     return model

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from transformers import LlamaConfig
+from typing import TYPE_CHECKING
 
 from protocols.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ def decoder_config(size: str, vocab_size: int, eos_token_id: int, pad_token_id: 
     """
     if size not in SIZES:
         raise UsageError(f"There is no model size {size!r}.", hint=f"choose one of: {', '.join(SIZES)}")
+    from transformers import LlamaConfig  # slow to load; listing the sizes does not need it
+
     shape = SIZES[size]
     return LlamaConfig(
         vocab_size=vocab_size,

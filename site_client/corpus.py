@@ -13,7 +13,7 @@ from protocols.errors import WorkError
 from protocols.messages import Corpus
 from site_client.folder import SiteFolder
 from site_client.rephrase import read_synthetic, training_chunks
-from site_client.store import read_notes_of
+from site_client.store import read_split
 
 
 def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
@@ -31,7 +31,7 @@ def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrained
     """
     texts: list[CleanNote | SyntheticChunk | Chunk] = []
     if corpus != "synthetic":
-        texts += read_notes_of(folder, "train")
+        texts += read_split(folder.notes, "train")
     if corpus != "real":
         synthetic = read_synthetic(folder)
         if not synthetic:

@@ -19,7 +19,7 @@ from protocols.manifest import ParameterManifest
 from protocols.messages import TrainRequest
 from site_client.corpus import num_patients, training_documents
 from site_client.folder import SiteFolder
-from site_client.store import read_notes_of
+from site_client.store import read_split
 from site_client.train import make_optimizer, make_rows, train_steps
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _validate(
     folder: SiteFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[Score], int]:
     """Score the received weights on a fixed choice of validation notes."""
-    notes = sorted(read_notes_of(folder, "validation"), key=lambda n: n.note_key)[:_MAX_VALIDATION_NOTES]
+    notes = sorted(read_split(folder.notes, "validation"), key=lambda n: n.note_key)[:_MAX_VALIDATION_NOTES]
     return score_texts(model, tokenizer, [n.text for n in notes]), len({n.patient_key for n in notes})
 
 

@@ -48,6 +48,14 @@ class Receipt(BaseModel):
     arrays_sha256: str = ""
     previous: str
 
+    def in_words(self) -> str:
+        """One line for a person."""
+        where = f"study {self.study}, round {self.round}" if self.study else "greeting"
+        if self.kind == "refusal":
+            return f"{self.number:6} {self.time}  {where}: refused with {self.code}, nothing left"
+        numbers = ", ".join(f"{name} {value:,}" for name, value in self.fields.items())
+        return f"{self.number:6} {self.time}  {where}: {self.kind} ({numbers}), {self.array_bytes:,} bytes of arrays"
+
 
 class ReceiptBook:
     """The receipts of one site.

@@ -16,7 +16,7 @@ from site_client.chunks import chunk_note
 from site_client.engines.engine import Engine
 from site_client.folder import SiteFolder
 from site_client.gates import GateCounts
-from site_client.store import read_notes_of
+from site_client.store import read_split
 
 _FIELDS = ("job", "arm", "chunk_key", "note_key", "patient_key", "text")
 _SCHEMA = pa.schema([(name, pa.string()) for name in _FIELDS])
@@ -56,7 +56,7 @@ def rephrase_site(folder: SiteFolder, engine: Engine, progress: Callable[[int], 
 
 def training_chunks(folder: SiteFolder) -> list[Chunk]:
     """Cut all training notes of a site, in a stable order."""
-    return [c for note in read_notes_of(folder, "train") for c in chunk_note(note)]
+    return [c for note in read_split(folder.notes, "train") for c in chunk_note(note)]
 
 
 def read_synthetic(folder: SiteFolder) -> list[SyntheticChunk]:

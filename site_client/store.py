@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,16 +12,15 @@ from privacy.note_types import CleanNote
 from privacy.split import Split
 from protocols.durable import whole_file
 from protocols.errors import UsageError
-from site_client.folder import SiteFolder
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("note_key", "patient_key", "note_type", "split", "text")])
 
 
-def write_notes(folder: SiteFolder, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> None:
-    """Replace the store.
+def write_notes(path: Path, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> None:
+    """Write clean notes, in the place of what was there.
 
     Args:
-        folder: the site.
+        path: Parquet file.
         notes: clean notes with distinct keys.
         splits: split of every patient key.
     """
@@ -35,21 +34,19 @@ def write_notes(folder: SiteFolder, notes: Sequence[CleanNote], splits: Mapping[
         }
         for n in notes
     ]
-    with whole_file(folder.notes) as partial:
+    with whole_file(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial, compression="zstd")
 
 
-def read_notes_of(folder: SiteFolder, split: Split) -> list[CleanNote]:
+def read_split(path: Path, split: Split) -> list[CleanNote]:
     """Read the notes of one split.
 
     Raises:
         UsageError: nothing was ingested yet.
     """
-    if split not in get_args(Split):
-        raise ValueError(f"no split {split!r}")
-    if not folder.notes.exists():
-        raise UsageError(f"{folder.path} has no notes yet.", hint="fednotes site ingest PATH...")
-    table = pq.read_table(folder.notes, schema=_SCHEMA, filters=[("split", "=", split)])
+    if not path.exists():
+        raise UsageError(f"There are no notes in {path} yet.", hint="fednotes site ingest PATH...")
+    table = pq.read_table(path, schema=_SCHEMA, filters=[("split", "=", split)])
     return [
         CleanNote(note_key=r["note_key"], patient_key=r["patient_key"], note_type=r["note_type"], text=r["text"])
         for r in table.to_pylist()

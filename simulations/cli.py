@@ -1,0 +1,141 @@
+"""``fednotes simulate``: options in; a report, a summary and the report's path out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from protocols.errors import UsageError
+from simulations.options import Options
+from simulations.scenarios import SCENARIOS
+from site_client.column_options import (
+    NoteIdColumn,
+    PatientColumn,
+    Preset,
+    TextColumn,
+    TimeColumn,
+    TypeColumn,
+    columns_from,
+)
+
+if TYPE_CHECKING:
+    from simulations.results import Results
+
+_SCENARIOS = "\n\n".join(f"{s.name}: {s.summary}" for s in SCENARIOS.values())
+
+
+def simulate(
+    notes: Annotated[
+        list[Path] | None,
+        typer.Option("--notes", help="Export file or folder; repeat for several. Without it, notes are generated."),
+    ] = None,
+    site_by: Annotated[
+        str | None, typer.Option("--site-by", help="Column whose values tell hospitals apart, or 'folder'.")
+    ] = None,
+    site_map: Annotated[
+        str | None, typer.Option("--site-map", help="TOML file, or name of a built-in map, from values to hospitals.")
+    ] = None,
+    sites: Annotated[int | None, typer.Option("--sites", min=1, max=999, help="Number of hospitals.")] = None,
+    scenario: Annotated[str, typer.Option("--scenario", help=f"What to compare: {', '.join(SCENARIOS)}.")] = "demo",
+    engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules.")] = "rules",
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of the federated arms.")] = None,
+    size: Annotated[str | None, typer.Option("--size", help="Model size, e.g. pico, nano, micro, mini, 125m.")] = None,
+    packing: Annotated[
+        str, typer.Option("--packing", help="stream: rows are full; patient: no two patients share a row.")
+    ] = "stream",
+    evals: Annotated[
+        list[str] | None,
+        typer.Option("--eval", help="Further evaluation set as NAME=PATH; repeat for several.", metavar="NAME=PATH"),
+    ] = None,
+    deidentify: Annotated[str, typer.Option("--deidentify", help="pattern or none.")] = "pattern",
+    skip_small_sites: Annotated[
+        bool, typer.Option("--skip-small-sites", help="Leave hospitals out that have too few patients.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be read.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random in the experiment.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("runs/latest"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away the run in the output folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of a table.")] = False,
+    preset: Preset = None,
+    text_column: TextColumn = None,
+    patient_column: PatientColumn = None,
+    note_id_column: NoteIdColumn = None,
+    type_column: TypeColumn = None,
+    time_column: TimeColumn = None,
+) -> None:
+    """Run a study of many hospitals on this machine.
+
+    Example: fednotes simulate --notes notes.csv.gz --site-by hospital --sites 5 --out runs/first
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other.")
+    columns = columns_from(
+        preset,
+        text=text_column,
+        patient_id=patient_column,
+        note_id=note_id_column,
+        note_type=type_column,
+        time=time_column,
+    )
+    try:
+        options = Options(
+            notes=tuple(notes or ()),
+            columns=columns,
+            site_by=site_by,
+            site_map=site_map,
+            sites=sites,
+            scenario=scenario,
+            engine=cast("Literal['rules']", engine),
+            rounds=rounds,
+            size=size,
+            packing=cast("Literal['stream']", packing),
+            deidentify=cast("Literal['none']", deidentify),
+            evals=dict(_eval_set(e) for e in evals or ()),
+            skip_small_sites=skip_small_sites,
+            strict=strict,
+            seed=seed,
+        )
+    except ValidationError as error:
+        wrong = "; ".join(f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"Wrong option: {wrong}.", hint="fednotes simulate --help") from None
+    from simulations.run import simulate as run  # loads torch, transformers and Flower
+
+    results = run(options, out, resume=resume, overwrite=overwrite)
+    if as_json:
+        print(results.model_dump_json(indent=2))
+    else:
+        _print_summary(results, out)
+
+
+def _eval_set(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not path or not re.fullmatch(r"[\w .-]{1,60}", name):
+        raise UsageError(f"--eval {text} is not of the form NAME=PATH.", hint="e.g. --eval letters=letters.csv")
+    return name, Path(path)
+
+
+def _print_summary(results: Results, out: Path) -> None:
+    console = Console()
+    table = Table(title="Bits per byte on the held-out notes of all hospitals (lower is better)")
+    for heading in ("arm", "corpus"):
+        table.add_column(heading)
+    for heading in ("bits/byte", "95 % interval", "train tokens", "seconds"):
+        table.add_column(heading, justify="right")
+    for arm in results.arms:
+        score = arm.bits_per_byte["all"]
+        interval = f"{score.ci_low:.3f} to {score.ci_high:.3f}"
+        table.add_row(
+            arm.name, arm.corpus, f"{score.value:.3f}", interval, f"{arm.train_tokens:,}", f"{arm.seconds:.1f}"
+        )
+    console.print(table)
+    if results.gates.engine == "rules":
+        console.print("Rephrasings are by the rules engine, a deterministic rewriter and no language model.")
+    for name in ("report.html", "results.json", "model"):
+        console.print(f"{name:13}{(out / name).resolve()}", soft_wrap=True, highlight=False)

@@ -1,0 +1,136 @@
+"""From an export to simulated hospitals: site folders with clean, split notes, and the evaluation sets beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from privacy.deidentify import Method, clean
+from privacy.note_types import CleanNote
+from privacy.split import Split, split_patients
+from protocols.errors import UsageError
+from protocols.messages import SiteLimits
+from simulations.assignment import Assignment
+from simulations.results import SiteFacts
+from site_client.duplicates import UniqueNote
+from site_client.folder import SiteConfig, SiteFolder
+from site_client.store import write_notes
+
+MIN_PATIENTS_TO_SPLIT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hospital:
+    """One simulated hospital.
+
+    Attributes:
+        name: in the report.
+        folder: its site folder.
+        facts: counts, with token counts still zero.
+    """
+
+    name: str
+    folder: SiteFolder
+    facts: SiteFacts
+
+
+def make_hospitals(
+    assignment: Assignment,
+    sites: Path,
+    *,
+    model: Path,
+    seed: int,
+    deidentify: Method,
+    skip_small: bool,
+    dropped: Counter[str],
+) -> list[Hospital]:
+    """Write one site folder a hospital.
+
+    All hospitals of a simulation share one pseudonym key, made from the seed: a patient who was seen at two of them has
+    one key, lies on one side of the split, and the run can be repeated. A real site draws its own secret.
+
+    Args:
+        assignment: notes by hospital, duplicates already gone.
+        sites: gets the folders.
+        model: folder of the study's model.
+        seed: of key and split.
+        deidentify: how notes are cleaned.
+        skip_small: leave out hospitals that are too small instead of refusing.
+        dropped: counts the notes of hospitals that were left out.
+
+    Raises:
+        UsageError: a hospital has too few patients to train on and to hold out.
+    """
+    key = hashlib.sha256(f"fednotes simulation {seed}".encode()).digest()
+    cleaned = {name: [clean(n.note, key, deidentify) for n in notes] for name, notes in assignment.hospitals.items()}
+    splits = _split(cleaned.values(), seed)
+    hospitals: list[Hospital] = []
+    for name, notes in cleaned.items():
+        if (problem := _too_small(notes, splits)) is not None:
+            if not skip_small:
+                raise UsageError(
+                    f"Hospital {name!r} {problem}.",
+                    hint="use --skip-small-sites to leave it out, fewer --sites, or more notes",
+                )
+            dropped["site_too_small"] += len(notes)
+            continue
+        number = len(hospitals)
+        folder = SiteFolder.create(
+            sites / f"{number:03d}-{_slug(name)}",
+            SiteConfig(name=name, number=number, model=str(Path("..", "..") / model.relative_to(sites.parent))),
+            pseudonym_key=key,
+        )
+        write_notes(folder.notes, notes, splits)
+        hospitals.append(Hospital(name=name, folder=folder, facts=_facts(name, notes, splits, assignment)))
+    if not hospitals:
+        raise UsageError("No hospital has enough notes.", hint="give more notes")
+    return hospitals
+
+
+def clean_set(notes: Sequence[UniqueNote], seed: int, deidentify: Method) -> list[CleanNote]:
+    """Clean the notes of an evaluation set."""
+    key = hashlib.sha256(f"fednotes simulation {seed}".encode()).digest()
+    return [clean(n.note, key, deidentify) for n in notes]
+
+
+def _split(hospitals: Iterable[Sequence[CleanNote]], seed: int) -> dict[str, Split]:
+    """Split each hospital's patients; a patient seen before keeps the side of the first hospital."""
+    splits: dict[str, Split] = {}
+    for notes in hospitals:
+        splits = {**split_patients((n.patient_key for n in notes), str(seed)), **splits}
+    return splits
+
+
+def _too_small(notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> str | None:
+    patients = {n.patient_key for n in notes}
+    if len(patients) < MIN_PATIENTS_TO_SPLIT:
+        return f"has {len(patients)} patients, fewer than the {MIN_PATIENTS_TO_SPLIT} that a split needs"
+    training, least = sum(splits[p] == "train" for p in patients), SiteLimits().min_patients
+    if training < least:
+        return f"has {training} patients left to train on, fewer than the {least} that a site may learn from"
+    if missing := {"validation", "test"} - {splits[p] for p in patients}:
+        return f"has no patient for its {' and '.join(sorted(missing))} split"
+    return None
+
+
+def _facts(name: str, notes: Sequence[CleanNote], splits: Mapping[str, Split], assignment: Assignment) -> SiteFacts:
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    patients = {n.patient_key for n in notes}
+    copies = sum(n.copies for n in assignment.hospitals[name])
+    return SiteFacts(
+        name=name,
+        notes={s: sum(splits[n.patient_key] == s for n in notes) for s in names},
+        patients={s: sum(splits[p] == s for p in patients) for s in names},
+        note_types=dict(Counter(n.note_type or "unknown" for n in notes).most_common(20)),
+        real_tokens=0,
+        synthetic_tokens=0,
+        dropped={"duplicate_text": copies} if copies else {},
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "site"

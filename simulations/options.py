@@ -1,0 +1,50 @@
+"""What a run of the simulation was asked to do; two runs with equal options do the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from site_client.notes.mapping import ColumnMapping
+
+
+class Options(BaseModel):
+    """The options of ``fednotes simulate`` that change its result.
+
+    Attributes:
+        notes: export files and folders; empty for the built-in generator.
+        columns: which column holds what.
+        site_by: column that tells hospitals apart.
+        site_map: name or file of a map from its values to hospitals.
+        sites: number of hospitals; None for one a value.
+        scenario: name.
+        engine: who rephrases.
+        rounds: instead of the scenario's.
+        size: model size instead of the scenario's.
+        packing: how rows are filled; "patient" never lets two patients share a row.
+        deidentify: how notes are cleaned.
+        evals: further evaluation sets by name.
+        skip_small_sites: leave hospitals out that are too small.
+        strict: stop at the first record that cannot be read.
+        seed: of generator, split, initial weights and data order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    notes: tuple[Path, ...] = ()
+    columns: ColumnMapping = ColumnMapping()
+    site_by: str | None = None
+    site_map: str | None = None
+    sites: Annotated[int, Field(ge=1, le=999)] | None = None
+    scenario: str = "demo"
+    engine: Literal["rules"] = "rules"
+    rounds: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    size: str | None = None
+    packing: Literal["stream", "patient"] = "stream"
+    deidentify: Literal["none", "pattern"] = "pattern"
+    evals: dict[str, Path] = {}
+    skip_small_sites: bool = False
+    strict: bool = False
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -1,0 +1,259 @@
+"""The report page of a simulation: one HTML file that needs no network, no script and no server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from protocols.errors import WorkError
+from simulations.chart_corpus import acceptance_chart, gates_chart, note_types_chart, tokens_chart
+from simulations.chart_evaluation import evaluation_chart
+from simulations.chart_headline import (
+    CORPUS_NAMES,
+    arm_name,
+    by_corpus,
+    details,
+    headline,
+    headline_chart,
+    headline_set,
+    kind,
+    main_corpus,
+    score,
+)
+from simulations.chart_training import loss_chart, rounds_chart, time_chart, wire_chart
+from simulations.charts import Picture, count, duration, plural, tidy, words
+from simulations.results import Results
+
+_ENGINES = {
+    "rules": "a deterministic rewriter that follows fixed rules. It is no language model: what it adds to the corpus "
+    "says nothing about what an LLM would add",
+    "vllm": "a language model, run by vLLM in the same process",
+    "openai": "a language model behind an OpenAI-compatible endpoint",
+}
+_PRIVACY_NAMES = {
+    "patient_level_epsilon": "ε (patient level)",
+    "note_level_epsilon": "ε (note level)",
+    "site_level_epsilon": "ε (hospital level)",
+    "epsilon": "ε",
+    "delta": "δ",
+    "num_releases": "releases",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the page; the first cell of a row is its heading.
+
+    Attributes:
+        caption: what the table shows.
+        columns: headings.
+        rows: cells as text.
+        text_columns: so many columns from the left hold text; the others hold numbers, set flush right.
+    """
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+    text_columns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page.
+
+    Attributes:
+        key: anchor.
+        title: heading, also in the navigation.
+        texts: plain sentences in front of the pictures.
+        pictures: drawn in this order.
+        tables: behind the pictures.
+    """
+
+    key: str
+    title: str
+    texts: list[str]
+    pictures: list[Picture]
+    tables: list[Table]
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report page; a reader of ``path`` sees the old page or the whole new one, never a part.
+
+    Args:
+        results: what the simulation found. Names in it may hold anything; they are escaped.
+        path: the HTML file to write or replace; its folder must exist.
+
+    Raises:
+        WorkError: the folder of ``path`` cannot be written.
+    """
+    page = render_report(results).encode("utf-8", errors="replace")
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # the page holds totals only and is meant to be handed on
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        message = f"The report page could not be written to {path}: {error.strerror}."
+        raise WorkError(message, hint="check that the folder exists, is writable and has space left") from error
+
+
+def render_report(results: Results) -> str:
+    """Return the report page as HTML; equal results give an equal page."""
+    environment = Environment(
+        loader=PackageLoader("simulations", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["glue"] = _glue
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        headline=headline(results),
+        details=details(results),
+        trained_on=CORPUS_NAMES[corpus] if (corpus := main_corpus(results)) else None,
+        facts=_facts(results),
+        sections=_sections(results),
+    )
+
+
+def _glue(text: str) -> str:
+    """Keep a number and its percent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _facts(results: Results) -> list[tuple[str, str]]:
+    patients = sum(sum(site.patients.values()) for site in results.sites)
+    notes = sum(sum(site.notes.values()) for site in results.sites)
+    tokens = sorted({arm.train_tokens for arm in results.arms})
+    return [
+        ("Hospitals", count(len(results.sites))),
+        ("Patients", count(patients)),
+        ("Notes", count(notes)),
+        ("Model", f"{tidy(results.model)}, {count(results.parameters)} weights"),
+        ("Training tokens per model", " to ".join(dict.fromkeys(count(t) for t in (tokens[:1] + tokens[-1:]))) or "-"),
+        ("Rephrasing engine", tidy(results.gates.engine)),
+        ("Differential privacy", "yes" if results.privacy is not None else "no"),
+    ]
+
+
+def _sections(results: Results) -> list[Section]:
+    sections = [
+        _section("arms", "Models", [], [headline_chart(results), evaluation_chart(results)], [_arms_table(results)]),
+        _section("training", "Training", [], [loss_chart(results)], []),
+        _section("rounds", "Rounds", _rounds_texts(results), [rounds_chart(results)], _refusals(results)),
+        _section("corpus", "Corpus", [], [tokens_chart(results), note_types_chart(results)], _corpus_tables(results)),
+        _section(
+            "rephrasing",
+            "Rephrasing",
+            [f"Engine: {_engine(results)}."],
+            [gates_chart(results), acceptance_chart(results)],
+            [],
+        ),
+        _section("cost", "Cost", [], [wire_chart(results), time_chart(results)], []),
+        _section("privacy", "Privacy", *_privacy(results)),
+    ]
+    return [section for section in sections if section.texts or section.pictures or section.tables]
+
+
+def _section(
+    key: str, title: str, texts: list[str], pictures: list[Picture | None], tables: list[Table | None]
+) -> Section:
+    """Build a section from the parts that there is something to show for."""
+    return Section(key, title, texts, [p for p in pictures if p], [t for t in tables if t and t.rows])
+
+
+def _engine(results: Results) -> str:
+    name = results.gates.engine
+    described = _ENGINES.get(name)
+    return f"{tidy(name)}, {described}" if described else tidy(name)
+
+
+def _arms_table(results: Results) -> Table:
+    held_out = headline_set(results)
+    rows = []
+    for corpus, arms in by_corpus(results).items():
+        for arm in arms:
+            interval = score(arm, held_out)
+            rows.append(
+                [
+                    arm_name(arm) if kind(arm) != "site" else f"{tidy(arm_name(arm))} alone",
+                    CORPUS_NAMES[corpus],
+                    f"{interval.value:.4f}" if interval else "-",
+                    f"{interval.ci_low:.4f} to {interval.ci_high:.4f}" if interval else "-",
+                    f"{arm.train_tokens:,}",
+                    f"{arm.corpus_tokens:,}",
+                    duration(arm.seconds),
+                ]
+            )
+    columns = ["Model", "Trained on", "Bits per byte", "95 % interval", "Training tokens", "Corpus tokens", "Time"]
+    return Table(f"Every model on the held-out set “{tidy(held_out)}”", columns, rows, text_columns=2)
+
+
+def _rounds_texts(results: Results) -> list[str]:
+    federated = [arm for arm in results.arms if arm.rounds]
+    if not federated:
+        return ["No federated round was run."]
+    refused = sum(len(facts.refused) for arm in federated for facts in arm.rounds)
+    rounds = sum(len(arm.rounds) for arm in federated)
+    of_models = f" of {len(federated)} federated models" if len(federated) > 1 else ""
+    replies = f"{count(refused)} {'reply' if refused == 1 else 'replies'}"
+    were = "was" if refused < 2 else "were"
+    return [f"{plural(rounds, 'round')}{of_models} in all; {replies if refused else 'no reply'} {were} refused."]
+
+
+def _refusals(results: Results) -> list[Table | None]:
+    rows = [
+        [tidy(site), str(facts.round), CORPUS_NAMES[arm.corpus], tidy(code)]
+        for arms in by_corpus(results).values()
+        for arm in arms
+        for facts in arm.rounds
+        for site, code in sorted(facts.refused.items())
+    ]
+    return [Table("Refused replies", ["Hospital", "Round", "Trained on", "Reason"], rows, text_columns=4)]
+
+
+def _corpus_tables(results: Results) -> list[Table | None]:
+    splits = list(dict.fromkeys(split for site in results.sites for split in site.notes))
+    sites = [
+        [
+            tidy(site.name),
+            *(f"{site.notes.get(split, 0):,} / {site.patients.get(split, 0):,}" for split in splits),
+            f"{site.real_tokens:,}",
+            f"{site.synthetic_tokens:,}",
+        ]
+        for site in results.sites
+    ]
+    columns = [
+        "Hospital",
+        *(f"{words(split)} (notes / patients)" for split in splits),
+        "Real tokens",
+        "Rephrased tokens",
+    ]
+    where = {"before any hospital": results.dropped} | {tidy(site.name): site.dropped for site in results.sites}
+    reasons = sorted({reason for dropped in where.values() for reason in dropped})
+    rows = [[name, *(f"{d.get(r, 0):,}" for r in reasons), f"{sum(d.values()):,}"] for name, d in where.items()]
+    totals = [sum(d.get(reason, 0) for d in where.values()) for reason in reasons]
+    rows.append(["total", *(f"{number:,}" for number in totals), f"{sum(totals):,}"])
+    dropped = Table("Records left out, by reason", ["Hospital", *map(words, reasons), "total"], rows)
+    return [Table("Notes and tokens by hospital", columns, sites), dropped if reasons else None]
+
+
+def _privacy(results: Results) -> tuple[list[str], list[Picture | None], list[Table | None]]:
+    if results.privacy is None:
+        return ["No differential privacy was used in this run: a trained model may remember its notes."], [], []
+    rows = [[_PRIVACY_NAMES.get(name, words(name)), f"{value:.4g}"] for name, value in results.privacy.items()]
+    text = "Trained with differential privacy."
+    if any(name.startswith("patient_level") for name in results.privacy):
+        text += " The unit is the patient, with all notes and rephrasings together."
+    return [text], [], [Table("Privacy spent", ["Quantity", "Value"], rows)]

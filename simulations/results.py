@@ -1,0 +1,137 @@
+"""What a simulation found, as typed facts: the schema of ``results.json`` and the only input of the report page."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Corpus = Literal["real", "synthetic", "real+synthetic", "real-repeated"]
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(_Facts):
+    """A point estimate with its 95 % interval, bootstrapped over patients."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+class RoundFacts(_Facts):
+    """What one round of a federated arm did.
+
+    Attributes:
+        round: counted from 1.
+        train_loss: token-weighted mean over the sites [nats/token].
+        bits_per_byte: of the model that *entered* the round on each site's validation notes, by site, and "all";
+            empty where no site had enough patients to report.
+        refused: error code by site, for the replies that were not used.
+        bytes_up: serialized replies of all sites together [bytes].
+        bytes_down: serialized requests to all sites together [bytes].
+        seconds: wall time of the round.
+    """
+
+    round: int
+    train_loss: float
+    bits_per_byte: dict[str, float]
+    refused: dict[str, str]
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+class Arm(_Facts):
+    """One trained model: who trained it, on which corpus, and how well it predicts notes that nobody trained on.
+
+    Attributes:
+        name: "federated", "pooled" or "site:<name>".
+        corpus: what was trained on. "real-repeated" is the control of "real+synthetic": each rephrasing is replaced
+            by the real chunk that it was made from.
+        bits_per_byte: by evaluation set: each site's held-out notes by site name, "all" (their union), and the files
+            given by ``--eval`` under their own names.
+        train_tokens: tokens that contributed to the loss; equal over arms.
+        corpus_tokens: size of the training corpus, counted once [tokens].
+        seconds: training time.
+        loss_curve: (train tokens so far, loss in nats/token) pairs.
+        rounds: by round; empty for arms that are not federated.
+    """
+
+    name: str
+    corpus: Corpus
+    bits_per_byte: dict[str, Interval]
+    train_tokens: int
+    corpus_tokens: int
+    seconds: float
+    loss_curve: list[tuple[int, float]] = Field(default_factory=list)
+    rounds: list[RoundFacts] = Field(default_factory=list)
+
+
+class SiteFacts(_Facts):
+    """One simulated hospital.
+
+    Attributes:
+        notes: kept notes by split ("train", "validation", "test").
+        patients: patients by split.
+        note_types: kept notes by note type.
+        real_tokens: training tokens of real notes.
+        synthetic_tokens: training tokens of accepted rephrasings.
+        dropped: records that were left out, by reason.
+    """
+
+    name: str
+    notes: dict[str, int]
+    patients: dict[str, int]
+    note_types: dict[str, int]
+    real_tokens: int
+    synthetic_tokens: int
+    dropped: dict[str, int]
+
+
+class GateFacts(_Facts):
+    """Verdicts of the quality gates over all sites.
+
+    Attributes:
+        engine: which engine wrote the rephrasings ("rules" is no language model).
+        judged: rephrasings judged.
+        accepted: rephrasings that passed every gate.
+        rejected: by gate name; a rephrasing counts for the first gate that it fails.
+        by_site: {site: {"judged", "accepted"}}.
+    """
+
+    engine: str
+    judged: int
+    accepted: int
+    rejected: dict[str, int]
+    by_site: dict[str, dict[str, int]]
+
+
+class WireFacts(_Facts):
+    """Bytes that crossed the hospitals' borders, averaged over the rounds of all federated arms [bytes]."""
+
+    bytes_up_per_round: int
+    bytes_down_per_round: int
+
+
+class Results(_Facts):
+    """Everything that ``fednotes simulate`` found."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    fednotes_version: str
+    scenario: str
+    created: str = Field(description="UTC time, ISO 8601")
+    seed: int
+    model: str = Field(description="size name of the model")
+    parameters: int = Field(description="number of trained weights")
+    arms: list[Arm]
+    sites: list[SiteFacts]
+    dropped: dict[str, int] = Field(description="records left out of the whole run, by reason")
+    gates: GateFacts
+    wire: WireFacts
+    privacy: dict[str, float] | None = None
+    timing_seconds: dict[str, float] = Field(description="wall time by stage")

@@ -1,0 +1,181 @@
+"""The whole path on one machine: notes -> hospitals -> rephrasing -> arms -> report. Each stage is done once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file
+
+from modeling.release import load_model, model_with, new_model, save_model
+from modeling.tokenizer import default_tokenizer
+from protocols.durable import write_text
+from protocols.errors import WorkError
+from simulations.arms import Arms, arm_slug
+from simulations.card import model_card
+from simulations.options import Options
+from simulations.prepare import Prepared, prepare, site_folders
+from simulations.report import write_report
+from simulations.results import Arm, Corpus, GateFacts, Results, SiteFacts, WireFacts
+from simulations.run_folder import RunFolder
+from simulations.scenarios import Scenario, scenario
+from site_client.corpus import training_documents
+from site_client.engines.rules_engine import RulesEngine
+from site_client.folder import secure_umask
+from site_client.gates import GateCounts
+from site_client.progress import Steps
+from site_client.rephrase import rephrase_site, training_chunks
+
+
+class Rephrased(BaseModel):
+    """What the second stage made: verdicts of the gates, and sites with their token counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gates: GateFacts
+    sites: list[SiteFacts]
+
+
+class Timing(BaseModel):
+    """Wall time by stage, over all processes that worked on the run [s]."""
+
+    seconds: dict[str, float] = {}
+
+
+def simulate(options: Options, out: Path, *, resume: bool, overwrite: bool, quiet: bool = False) -> Results:
+    """Run a simulation to its report.
+
+    Args:
+        options: what to do.
+        out: output folder.
+        resume: go on with the run that is there.
+        overwrite: throw it away first.
+        quiet: show no progress.
+
+    Returns:
+        What is in ``results.json``.
+
+    Raises:
+        FednotesError: wrong options or files, or the work failed; what is finished is kept for ``--resume``.
+    """
+    secure_umask()
+    chosen = _chosen_scenario(options)
+    run = RunFolder.open(out, options, resume=resume, overwrite=overwrite)
+    steps = Steps(quiet=quiet)
+    try:
+        steps.seconds |= (run.read("timing", Timing) or Timing()).seconds
+        return _stages(run, options, chosen, steps)
+    except KeyboardInterrupt:
+        raise WorkError(
+            f"Stopped by Ctrl-C; what was finished is kept in {out}.", hint="go on with the same command and --resume"
+        ) from None
+    finally:
+        run.write("timing", Timing(seconds=steps.seconds))
+        run.close()
+
+
+def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) -> Results:
+    if not run.initial_model.exists():
+        with steps.step("setup", "Making the initial model"):
+            tokenizer = default_tokenizer()
+            model = new_model(chosen.size, tokenizer, options.seed)
+            save_model(run.initial_model, model, tokenizer, "The weights before the first round.\n")
+    with steps.step("ingest", "Reading notes and making hospitals") as advance:
+        prepared = prepare(run, options, chosen, advance)
+    rephrased = _rephrase(run, options, prepared, steps)
+    arms = Arms(run, prepared, chosen, steps).all()
+    with steps.step("report", "Writing the report"):
+        results = _results(run, options, chosen, prepared, rephrased, arms, steps)
+        _release(run, results)
+        write_text(run.path / "results.json", results.model_dump_json(indent=2))
+        write_report(results, run.path / "report.html")
+    return results
+
+
+def _chosen_scenario(options: Options) -> Scenario:
+    base = scenario(options.scenario)
+    return replace(
+        base,
+        rounds=options.rounds or base.rounds,
+        size=options.size or base.size,
+        recipe=base.recipe.model_copy(update={"packing": options.packing, "seed": options.seed}),
+    )
+
+
+def _rephrase(run: RunFolder, options: Options, prepared: Prepared, steps: Steps) -> Rephrased:
+    if (done := run.read("rephrased", Rephrased)) is not None:
+        return done
+    folders = site_folders(run, prepared)
+    chunks = sum(len(training_chunks(f)) for f in folders)
+    engine = RulesEngine(seed=options.seed)
+    with steps.step("rephrasing", f"Rephrasing with the {options.engine} engine", chunks) as advance:
+        counts = [rephrase_site(folder, engine, advance) for folder in folders]
+    _, tokenizer = load_model(run.initial_model)
+    sites: list[SiteFacts] = []
+    for facts, folder in zip(prepared.sites, folders, strict=True):
+        real = sum(len(d.tokens) for d in training_documents(folder, "real", tokenizer))
+        synthetic = sum(len(d.tokens) for d in training_documents(folder, "synthetic", tokenizer))
+        sites.append(facts.model_copy(update={"real_tokens": real, "synthetic_tokens": synthetic}))
+    rephrased = Rephrased(gates=_gate_facts(options.engine, sites, counts), sites=sites)
+    run.write("rephrased", rephrased)
+    return rephrased
+
+
+def _gate_facts(engine: str, sites: list[SiteFacts], counts: list[GateCounts]) -> GateFacts:
+    rejected: Counter[str] = Counter()
+    for count in counts:
+        rejected += count.rejected
+    return GateFacts(
+        engine=engine,
+        judged=sum(c.judged for c in counts),
+        accepted=sum(c.accepted for c in counts),
+        rejected=dict(rejected),
+        by_site={s.name: {"judged": c.judged, "accepted": c.accepted} for s, c in zip(sites, counts, strict=True)},
+    )
+
+
+def _results(
+    run: RunFolder,
+    options: Options,
+    chosen: Scenario,
+    prepared: Prepared,
+    rephrased: Rephrased,
+    arms: list[Arm],
+    steps: Steps,
+) -> Results:
+    rounds = [r for arm in arms for r in arm.rounds]
+    model, _ = load_model(run.initial_model)
+    return Results(
+        fednotes_version=version("fednotes"),
+        scenario=options.scenario,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=options.seed,
+        model=chosen.size,
+        parameters=sum(p.numel() for p in model.parameters()),
+        arms=arms,
+        sites=rephrased.sites,
+        dropped=prepared.dropped,
+        gates=rephrased.gates,
+        wire=WireFacts(
+            bytes_up_per_round=sum(r.bytes_up for r in rounds) // max(1, len(rounds)),
+            bytes_down_per_round=sum(r.bytes_down for r in rounds) // max(1, len(rounds)),
+        ),
+        timing_seconds={stage: round(seconds, 3) for stage, seconds in steps.seconds.items()},
+    )
+
+
+def _release(run: RunFolder, results: Results) -> None:
+    """Write ``model/``: the federated model on the richest corpus."""
+    # By a fixed preference, not by the score: choosing by held-out notes would train on them.
+    preference: tuple[Corpus, ...] = ("real+synthetic", "real", "synthetic", "real-repeated")
+    federated = {arm.corpus: arm for arm in results.arms if arm.name == "federated"}
+    arm = next((federated[c] for c in preference if c in federated), None)
+    if arm is None:
+        return
+    weights = load_file(run.weights(arm_slug(arm.name, arm.corpus)))
+    _, tokenizer = load_model(run.initial_model)
+    save_model(run.path / "model", model_with(run.initial_model, weights), tokenizer, model_card(results, arm))

@@ -1,0 +1,102 @@
+"""Scenarios: which hospitals, which arms, how much training. A scenario is a value; a variant replaces two fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from protocols.errors import UsageError
+from protocols.messages import Corpus, InnerRecipe
+from protocols.plan import OuterRecipe
+
+Trainer = Literal["site", "federated", "pooled"]
+_EVERYONE: tuple[Trainer, ...] = ("site", "federated", "pooled")
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """One row of the comparison; "site" stands for one arm a hospital.
+
+    Args:
+        trainer: who trains.
+        corpus: on what.
+    """
+
+    trainer: Trainer
+    corpus: Corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One study to simulate.
+
+    Attributes:
+        name: what is typed behind ``--scenario``.
+        summary: one line for ``--help`` and the documentation.
+        arms: what is compared, at equal training tokens.
+        size: model size by name.
+        rounds: exchanges of the federated arms.
+        recipe: local training between two exchanges.
+        outer: aggregation.
+        site_map: name of a built-in map from column values to hospitals, or None.
+    """
+
+    name: str
+    summary: str
+    arms: tuple[ArmSpec, ...]
+    size: str = "nano"
+    rounds: int = 6
+    recipe: InnerRecipe = InnerRecipe(steps=10, rows=8, row_length=256, peak_lr=3e-3, warmup_steps=6)
+    outer: OuterRecipe = OuterRecipe()
+    site_map: str | None = None
+
+
+def _grid(trainers: tuple[Trainer, ...], corpora: tuple[Corpus, ...]) -> tuple[ArmSpec, ...]:
+    return tuple(ArmSpec(trainer, corpus) for corpus in corpora for trainer in trainers)
+
+
+_DEMO = Scenario(
+    name="demo",
+    summary="Every hospital alone, federated and pooled on real and rephrased notes; federated on real notes alone.",
+    arms=(ArmSpec("federated", "real"), *_grid(_EVERYONE, ("real+synthetic",))),
+)
+
+SCENARIOS = {
+    s.name: s
+    for s in (
+        _DEMO,
+        replace(
+            _DEMO,
+            name="paper",
+            summary="The full comparison: alone, federated, pooled on real, synthetic and mixed text, and a control.",
+            arms=_grid(_EVERYONE, ("real", "synthetic", "real+synthetic", "real-repeated")),
+        ),
+        replace(
+            _DEMO,
+            name="five-hospitals",
+            summary="MTSamples as five hospitals by specialty, with discharge summaries and generic notes held out.",
+            arms=_grid(_EVERYONE, ("real", "real+synthetic")),
+            site_map="five-hospitals",
+        ),
+        replace(
+            _DEMO,
+            name="smoke",
+            summary="One federated arm of two short rounds: does everything run here?",
+            arms=(ArmSpec("federated", "real+synthetic"),),
+            size="pico",
+            rounds=2,
+            recipe=InnerRecipe(steps=2, rows=4, row_length=128, peak_lr=3e-3, warmup_steps=1),
+        ),
+    )
+}
+
+
+def scenario(name: str) -> Scenario:
+    """Find a scenario.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in SCENARIOS:
+        raise UsageError(f"There is no scenario {name!r}.", hint=f"choose one of: {', '.join(SCENARIOS)}")
+    return SCENARIOS[name]

@@ -1,0 +1,221 @@
+"""``fednotes site``: what a hospital types."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from protocols.errors import UsageError
+from site_client.column_options import (
+    NoteIdColumn,
+    PatientColumn,
+    Preset,
+    TextColumn,
+    TimeColumn,
+    TypeColumn,
+    columns_from,
+)
+
+if TYPE_CHECKING:
+    from privacy.deidentify import Method
+
+app = typer.Typer(no_args_is_help=True, help="Work inside a hospital: notes, rephrasings, receipts.")
+egress_app = typer.Typer(no_args_is_help=True, help="What left this site.")
+app.add_typer(egress_app, name="egress")
+
+Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+
+
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    name: Annotated[str, typer.Option("--name", help="What the hospital is called in its own reports.")],
+    number: Annotated[int, typer.Option("--number", min=0, max=9999, help="Number from the coordinator.")] = 0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a site folder with its own secret key and configuration.
+
+    Example: fednotes site init our-site --name "City Hospital"
+    """
+    from site_client.folder import SiteConfig, SiteFolder, secure_umask
+
+    secure_umask()
+    if (folder / "site.toml").exists():
+        raise UsageError(f"{folder} holds a site already.", hint="choose another folder")
+    if not dry_run:
+        SiteFolder.create(folder, SiteConfig(name=name, number=number))
+    _print({"folder": str(folder), "name": name, "number": number, "made": not dry_run}, as_json)
+
+
+@app.command("ingest")
+def ingest(
+    paths: Annotated[list[Path], typer.Argument(help="Export files and folders.")],
+    site: Site = Path(),
+    deidentify: Annotated[str, typer.Option("--deidentify", help="pattern or none.")] = "pattern",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first record that cannot be read.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    preset: Preset = None,
+    text_column: TextColumn = None,
+    patient_column: PatientColumn = None,
+    note_id_column: NoteIdColumn = None,
+    type_column: TypeColumn = None,
+    time_column: TimeColumn = None,
+) -> None:
+    """Read notes into the site's store: find duplicates, take identifiers out, split by patient.
+
+    Example: fednotes site ingest NOTEEVENTS.csv.gz --preset mimic3 --site our-site
+    """
+    from site_client.folder import SiteFolder, secure_umask
+    from site_client.ingest import ingest as run
+    from site_client.progress import Steps
+
+    secure_umask()
+    columns = columns_from(
+        preset,
+        text=text_column,
+        patient_id=patient_column,
+        note_id=note_id_column,
+        note_type=type_column,
+        time=time_column,
+    )
+    folder = SiteFolder(site)
+    folder.config()
+    with Steps(quiet=as_json).step("ingest", "Reading notes") as advance:
+        report = run(
+            folder,
+            paths,
+            columns=columns,
+            deidentify=_method(deidentify),
+            strict=strict,
+            dry_run=dry_run,
+            progress=advance,
+        )
+    _print(asdict(report), as_json)
+
+
+@app.command("rephrase")
+def rephrase(
+    site: Site = Path(),
+    engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules.")] = "rules",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses among equivalent sentence forms.")] = 0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rephrase the training notes and keep what passes the gates.
+
+    Example: fednotes site rephrase --site our-site
+    """
+    from site_client.engines.rules_engine import RulesEngine
+    from site_client.folder import SiteFolder, secure_umask
+    from site_client.progress import Steps
+    from site_client.rephrase import rephrase_site, training_chunks
+
+    secure_umask()
+    if engine != "rules":
+        raise UsageError(f"There is no engine {engine!r}.", hint="choose: rules")
+    folder = SiteFolder(site)
+    folder.config()
+    chunks = len(training_chunks(folder))
+    if dry_run:
+        _print({"engine": engine, "chunks": chunks, "written": False}, as_json)
+        return
+    with Steps(quiet=as_json).step("rephrasing", f"Rephrasing with the {engine} engine", chunks) as advance:
+        counts = rephrase_site(folder, RulesEngine(seed=seed), advance)
+    _print(
+        {
+            "engine": engine,
+            "judged": counts.judged,
+            "accepted": counts.accepted,
+            "rejected": dict(counts.rejected),
+        },
+        as_json,
+    )
+
+
+@app.command("corpus")
+def corpus(site: Site = Path(), as_json: AsJson = False) -> None:
+    """Count notes by split and rephrasings by arm.
+
+    Example: fednotes site corpus --site our-site
+    """
+    from collections import Counter
+
+    from privacy.split import Split
+    from site_client.folder import SiteFolder
+    from site_client.rephrase import read_synthetic
+    from site_client.store import read_split
+
+    folder = SiteFolder(site)
+    folder.config()
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    splits = {name: read_split(folder.notes, name) for name in names}
+    _print(
+        {
+            "notes": {name: len(notes) for name, notes in splits.items()},
+            "patients": {name: len({n.patient_key for n in notes}) for name, notes in splits.items()},
+            "rephrasings": dict(Counter(s.arm for s in read_synthetic(folder))),
+        },
+        as_json,
+    )
+
+
+@egress_app.command("list")
+def egress_list(site: Site = Path(), as_json: AsJson = False) -> None:
+    """List what left this site, and what was refused.
+
+    Example: fednotes site egress list --site our-site
+    """
+    from site_client.folder import SiteFolder
+    from site_client.receipts import ReceiptBook
+
+    folder = SiteFolder(site)
+    folder.config()
+    receipts = ReceiptBook(folder.receipts).read()
+    if as_json:
+        print(json.dumps([r.model_dump() for r in receipts]))
+        return
+    for receipt in receipts:
+        print(receipt.in_words())
+    print(f"{len(receipts)} receipts, {sum(r.array_bytes for r in receipts):,} bytes of arrays.")
+
+
+@egress_app.command("verify")
+def egress_verify(site: Site = Path(), as_json: AsJson = False) -> None:
+    """Check that no receipt was changed, cut or moved.
+
+    Example: fednotes site egress verify --site our-site
+    """
+    from site_client.folder import SiteFolder
+    from site_client.receipts import ReceiptBook
+
+    folder = SiteFolder(site)
+    folder.config()
+    _print({"receipts": len(ReceiptBook(folder.receipts).read()), "chain": "whole"}, as_json)
+
+
+def _method(name: str) -> Method:
+    if name == "pattern":
+        return "pattern"
+    if name == "none":
+        return "none"
+    raise UsageError(f"There is no de-identification {name!r}.", hint="choose pattern or none")
+
+
+def _print(facts: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        elif isinstance(value, list):
+            value = "".join(f"\n  {line}" for line in value[:20]) or "none"
+        print(f"{name.replace('_', ' ')}: {value}")
