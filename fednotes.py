@@ -21,7 +21,7 @@ import typer  # noqa: E402
 
 from modeling.cli import app as model_app  # noqa: E402
 from protocols.errors import FednotesError  # noqa: E402
-from simulations.cli import simulate  # noqa: E402
+from simulations.cli import evaluate, simulate  # noqa: E402
 from site_client.cli import app as site_app  # noqa: E402
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app = typer.Typer(
     help="Rephrase clinical notes where they are, pretrain there, and join the updates. Notes never leave.",
 )
 app.command("simulate")(simulate)
+model_app.command("evaluate")(evaluate)  # needs the readers of notes, which modeling does not know
 app.add_typer(site_app, name="site")
 app.add_typer(model_app, name="model")
 

@@ -9,7 +9,7 @@ from typing import Literal
 Split = Literal["train", "validation", "test"]
 
 TEST_SHARE = 0.15
-VALIDATION_SHARE = 0.10
+VALIDATION_SHARE = 0.15
 
 
 def split_patients(patients: Iterable[str], salt: str) -> dict[str, Split]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from protocols.errors import WorkError
@@ -32,7 +32,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _could_not_write(path, error) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that takes nothing, the error above is the one to tell
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -50,10 +51,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for file in partial.rglob("*"):
             if file.is_file():
                 _flush(file)
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.replace(old)
-        partial.replace(path)
+        _swap(partial, path, old)
         _flush(path.parent)
     except OSError as error:
         raise _could_not_write(path, error) from error
@@ -70,6 +68,19 @@ def write_text(path: Path, text: str) -> None:
     """
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def _swap(partial: Path, path: Path, old: Path) -> None:
+    """Put a folder in the place of another one, or leave everything as it was."""
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.replace(old)
+    try:
+        partial.replace(path)
+    except OSError:
+        if old.exists():
+            old.replace(path)
+        raise
 
 
 def _flush(path: Path) -> None:

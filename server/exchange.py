@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+_LOG = logging.getLogger(__name__)
 _FIRST_POLL_S = 0.1
 _SLOWEST_POLL_S = 3.0
 _PULLS_AT_A_TIME = 4
@@ -44,9 +46,14 @@ def ask(
     slots = threading.Semaphore(_PULLS_AT_A_TIME)
     done = threading.Event()
     pending: set[int] = set()
+    unsent: set[int] = set()
     for message in messages:
         node = message.metadata.dst_node_id
-        (message_id,) = grid.push_messages([message])
+        accepted = [i for i in grid.push_messages([message]) if i]
+        if not accepted:  # the node left since it was listed
+            unsent.add(node)
+            continue
+        (message_id,) = accepted
         pending.add(node)
         threading.Thread(target=_poll, args=(grid, message_id, node, end, slots, done, arrived), daemon=True).start()
     try:
@@ -62,7 +69,7 @@ def ask(
                 slots.release()
     finally:
         done.set()
-    return pending
+    return pending | unsent
 
 
 def _poll(
@@ -77,7 +84,11 @@ def _poll(
     wait = _FIRST_POLL_S
     while not done.is_set() and time.monotonic() < end:
         if slots.acquire(timeout=0.5):
-            replies = list(grid.pull_messages([message_id]))
+            try:
+                replies = list(grid.pull_messages([message_id]))
+            except Exception as error:  # the link to Flower may be down for a moment; the deadline decides
+                _LOG.warning("a reply could not be pulled (%s); trying again", type(error).__name__)
+                replies = []
             if replies:
                 arrived.put((node, replies[0]))
                 return

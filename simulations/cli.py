@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -114,6 +115,39 @@ def simulate(
         _print_summary(results, out)
 
 
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    notes: Annotated[list[Path], typer.Option("--notes", help="Export file or folder; repeat for several.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    preset: Preset = None,
+    text_column: TextColumn = None,
+    patient_column: PatientColumn = None,
+    type_column: TypeColumn = None,
+) -> None:
+    """Score a model on notes, in bits per byte by note type.
+
+    Example: fednotes model evaluate runs/demo/model --notes notes.csv
+    """
+    from modeling.release import load_model
+    from simulations.evaluation import evaluate_notes
+    from site_client.progress import Steps
+
+    columns = columns_from(preset, text=text_column, patient_id=patient_column, note_type=type_column)
+    loaded, tokenizer = load_model(model)
+    with Steps(quiet=as_json).step("evaluation", "Scoring notes") as advance:
+        scores = evaluate_notes(loaded, tokenizer, notes, columns, advance)
+    if as_json:
+        print(json.dumps({name: score.model_dump() for name, score in scores.items()}))
+        return
+    table = Table(title="Bits per byte (lower is better)")
+    table.add_column("notes")
+    table.add_column("bits/byte", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, score in scores.items():
+        table.add_row(name, f"{score.value:.3f}", f"{score.ci_low:.3f} to {score.ci_high:.3f}")
+    Console().print(table)
+
+
 def _eval_set(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not path or not re.fullmatch(r"[\w .-]{1,60}", name):
@@ -125,9 +159,9 @@ def _print_summary(results: Results, out: Path) -> None:
     console = Console()
     table = Table(title="Bits per byte on the held-out notes of all hospitals (lower is better)")
     for heading in ("arm", "corpus"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for heading in ("bits/byte", "95 % interval", "train tokens", "seconds"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for arm in results.arms:
         score = arm.bits_per_byte["all"]
         interval = f"{score.ci_low:.3f} to {score.ci_high:.3f}"

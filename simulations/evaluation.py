@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling.bits_per_byte import Score, bits_per_byte, score_texts
+from privacy.deidentify import clean
 from privacy.note_types import CleanNote
+from protocols.errors import UsageError
 from simulations.results import Interval
+from site_client.duplicates import unique_notes
+from site_client.notes.mapping import ColumnMapping
+from site_client.notes.quarantine import Quarantine
+from site_client.notes.reader import read_notes
 
 _RESAMPLES = 2_000
 ALL = "all"
@@ -38,6 +46,38 @@ def evaluate(
         scored[name] = [(n.patient_key, s) for n, s in zip(notes, scores, strict=True)]
     everything = [pair for name in joined for pair in scored[name]]
     return {name: bootstrap(pairs) for name, pairs in {ALL: everything, **scored}.items()}
+
+
+def evaluate_notes(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    paths: Sequence[Path],
+    columns: ColumnMapping,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Interval]:
+    """Score a model on the notes of exports: all together, and by note type.
+
+    Args:
+        model: causal language model.
+        tokenizer: its own.
+        paths: export files and folders.
+        columns: which column holds what.
+        progress: told the number of windows just scored.
+
+    Raises:
+        UsageError: no note could be read.
+    """
+    quarantine = Quarantine()
+    key = secrets.token_bytes(32)  # pseudonyms live as long as this call
+    notes = [
+        clean(u.note, key, "none") for u in unique_notes(read_notes(paths, mapping=columns, quarantine=quarantine))
+    ]
+    if not notes:
+        raise UsageError("No note could be read.", hint="look at the columns: --text-column NAME")
+    by_type: dict[str, list[CleanNote]] = {}
+    for note in notes:
+        by_type.setdefault(note.note_type or "unknown type", []).append(note)
+    return evaluate(model, tokenizer, by_type, list(by_type), progress)
 
 
 def bootstrap(pairs: Sequence[tuple[str, Score]], resamples: int = _RESAMPLES, seed: int = 0) -> Interval:

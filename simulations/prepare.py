@@ -27,7 +27,7 @@ from site_client.notes.reader import read_notes
 from site_client.progress import Advance
 from site_client.store import read_split, write_notes
 
-_GENERATED_NOTES = 1_500
+_GENERATED_NOTES = 2_400
 _DEFAULT_SITES = 5
 
 

@@ -45,8 +45,8 @@ class Scenario:
     summary: str
     arms: tuple[ArmSpec, ...]
     size: str = "nano"
-    rounds: int = 6
-    recipe: InnerRecipe = InnerRecipe(steps=10, rows=8, row_length=256, peak_lr=3e-3, warmup_steps=6)
+    rounds: int = 5
+    recipe: InnerRecipe = InnerRecipe(steps=8, rows=6, row_length=256, peak_lr=3e-3, warmup_steps=6)
     outer: OuterRecipe = OuterRecipe()
     site_map: str | None = None
 

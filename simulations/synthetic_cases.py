@@ -14,48 +14,18 @@ _ROUTES = {
     "eye": "to the {side} eye", "ear": "to the {side} ear", "nose": "to each nostril",
 }  # fmt: skip
 _FREQUENCIES = {
-    "bid": "twice daily", "tid": "three times daily", "qid": "four times daily", "daily": "once daily", "qhs": "at bedtime",
-    "prn": "as needed", "q4h": "every 4 hours", "q6h": "every 6 hours", "q8h": "every 8 hours", "q12h": "every 12 hours",
+    "bid": "twice daily", "tid": "three times daily", "qid": "four times daily", "daily": "once daily",
+    "qhs": "at bedtime", "prn": "as needed", "q4h": "every 4 hours", "q6h": "every 6 hours", "q8h": "every 8 hours",
+    "q12h": "every 12 hours",
 }  # fmt: skip
-_HOME_DRUGS = [
-    "amlodipine",
-    "lisinopril",
-    "losartan",
-    "metformin",
-    "atorvastatin",
-    "levothyroxine",
-    "pantoprazole",
-    "famotidine",
-    "sertraline",
-    "escitalopram",
-    "warfarin",
-    "hydrochlorothiazide",
-    "glipizide",
-    "simvastatin",
-    "trazodone",
-    "gabapentin",
-    "montelukast",
-    "latanoprost_drops",
-    "citalopram",
-    "valsartan",
-    "zolpidem",
-    "ramipril",
-    "pravastatin",
-    "hydroxychloroquine",
-    "donepezil",
-    "digoxin",
-    "quetiapine",
-    "venlafaxine",
-    "verapamil",
-    "clonidine",
-    "hydralazine",
-    "cetirizine",
-    "isosorbide_mononitrate",
-    "polyethylene_glycol",
-    "fluoxetine",
-    "temazepam",
-    "diclofenac",
-]
+_HOME_DRUGS_WORDS = """
+    amlodipine lisinopril losartan metformin atorvastatin levothyroxine pantoprazole famotidine sertraline
+    escitalopram warfarin hydrochlorothiazide glipizide simvastatin trazodone gabapentin montelukast
+    latanoprost_drops citalopram valsartan zolpidem ramipril pravastatin hydroxychloroquine donepezil digoxin
+    quetiapine venlafaxine verapamil clonidine hydralazine cetirizine isosorbide_mononitrate polyethylene_glycol
+    fluoxetine temazepam diclofenac
+"""
+_HOME_DRUGS = _HOME_DRUGS_WORDS.split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def fill(template: str, facts: Mapping[str, str], rng: Random) -> str:
     def expand(match: re.Match[str]) -> str:
         inside = match[1]
         if "|" in inside:
-            return rng.choice(inside.split("|"))
+            alternatives: list[str] = inside.split("|")
+            return alternatives[rng.randrange(len(alternatives))]
         bounds = _RANGE.match(inside)
         return str(rng.randint(int(bounds[1]), int(bounds[2]))) if bounds else facts[inside]
 

@@ -13,8 +13,8 @@ from simulations.synthetic_grammar import fill, lexicon
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")
 # What is measured in anybody; other values only where the condition calls for them.
 _PANEL = (
-    "sodium", "potassium", "bicarbonate", "creatinine", "urea", "glucose", "calcium", "magnesium", "phosphorus", "hemoglobin",
-    "white count", "platelets", "ALT", "AST", "bilirubin", "albumin level", "CRP", "LDL", "TSH",
+    "sodium", "potassium", "bicarbonate", "creatinine", "urea", "glucose", "calcium", "magnesium", "phosphorus",
+    "hemoglobin", "white count", "platelets", "ALT", "AST", "bilirubin", "albumin level", "CRP", "LDL", "TSH",
 )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ class Writer:
             f"blood pressure {rng.randint(98, 164)}/{rng.randint(52, 94)}",
             f"heart rate {pulse}",
             f"respiratory rate {round(14 + 8 * ill * rng.random())}",
-            f"oxygen saturation {rng.randint(91, 99)}% {rng.choice(('on room air', 'on 2 L nasal cannula', 'on room air'))}",
+            f"oxygen saturation {rng.randint(91, 99)}% on {rng.choice(('room air', 'room air', '2 L nasal cannula'))}",
         )
         return self.say(", ".join(values[: rng.randint(3, 5)]))
 
@@ -148,15 +148,16 @@ def joined(items: Sequence[str], word: str = "and") -> str:
 
 def _discharge(w: Writer) -> list[Section]:
     drugs = (*w.case.inpatient_drugs, *w.case.home_drugs)
-    course = (w.say("the patient was admitted for {condition} and treated with {drug_a} and {drug_b_name}"),)
+    course = [w.say("the patient was admitted for {condition} and treated with {drug_a} and {drug_b_name}")]
     if w.rng.random() < 0.6:
-        course += (w.say("{procedure} was {performed|carried out} on day {1-3} without {incident|complication}"),)
-    course += (*w.some("course", "better", 1, 3), *w.some("course", "setback", 1, 2), *w.some("course", "remarks", 1, 3))
+        course.append(w.say("{procedure} was {performed|carried out} on day {1-3} without {incident|complication}"))
+    for key, low, high in (("better", 1, 3), ("setback", 1, 2), ("remarks", 3, 5)):
+        course += w.some("course", key, low, high)
     return [
         Section("Discharge diagnosis", (w.say("{condition}"),)),
         Section("History of present illness", w.complaint()),
         *w.background()[: w.rng.randint(2, 4)],
-        Section("Hospital course", course),
+        Section("Hospital course", tuple(course)),
         w.laboratory(),
         Section("Discharge medications", tuple(w.say(drug) for drug in drugs), True),
         Section("Condition at discharge", (w.say(*lexicon()["course"]["condition_at_discharge"]),)),
@@ -166,13 +167,13 @@ def _discharge(w: Writer) -> list[Section]:
 
 def _progress(w: Writer) -> list[Section]:
     feeling = w.say(
-        "the patient {feels better|slept poorly|reports less discomfort|has no new complaints|is tired but comfortable}",
-        "{overnight|since yesterday} {he_she} {had no events|needed {drug_a_name} once|tolerated {a soft diet|clear liquids}}",
+        "the patient {feels better|slept poorly|has less discomfort|has no new complaints|is tired but comfortable}",
+        "{overnight|since yesterday} {he_she} {had no events|needed {drug_a_name} once|tolerated a {soft|liquid} diet}",
         "{complaint} {persists|is improving|has resolved}",
     )
     absent = joined(w.rng.sample(lexicon()["history"]["negatives"], 2), "or")
     return [
-        Section(", *w.some("course", "remarks", 1, 2))),
+        Section("Subjective", (feeling, w.say(f"the patient denies {absent}"), *w.some("course", "remarks", 2, 4))),
         w.examination(),
         w.laboratory(),
         Section("Assessment", (w.impression(), *w.some("course", "setback", 0, 1))),
@@ -188,7 +189,7 @@ def _consult(w: Writer) -> list[Section]:
         Section("History of present illness", w.complaint()),
         *w.background(),
         w.examination(),
-        Section("Impression", (w.impression(), *w.some("course", "remarks", 1, 2))),
+        Section("Impression", (w.impression(), *w.some("course", "remarks", 2, 4))),
         Section("Recommendations", w.some("course", "plan", 2, 5), True),
     ]
 
@@ -202,7 +203,7 @@ def _emergency(w: Writer) -> list[Section]:
         *w.background()[:3],
         w.examination(),
         w.laboratory(),
-        Section(", *w.some("course", "remarks", 1, 2))),
+        Section("Emergency department course", (given, w.impression(), *w.some("course", "remarks", 2, 4))),
         Section("Disposition", (disposition,)),
     ]
 
@@ -210,7 +211,7 @@ def _emergency(w: Writer) -> list[Section]:
 def _nursing(w: Writer) -> list[Section]:
     events = w.some("nursing", "events", 5, 9)
     return [
-        Section("Nursing assessment", (w.vitals(), *events, *w.some("course", "remarks", 2, 3))),
+        Section("Nursing assessment", (w.vitals(), *events, *w.some("course", "remarks", 3, 5))),
         Section("Medications given", tuple(w.say(drug) for drug in w.case.inpatient_drugs), True),
         Section("Plan of care", w.some("course", "plan", 2, 4)),
     ]
@@ -249,7 +250,7 @@ def _clinic(w: Writer) -> list[Section]:
         Section("Medications", tuple(w.say(drug) for drug in (*w.case.home_drugs, *w.case.inpatient_drugs)), True),
         w.examination(),
         w.laboratory(),
-        Section("Assessment", (w.impression(), *w.some("course", "better", 1, 2), *w.some("course", "remarks", 1, 2))),
+        Section("Assessment", (w.impression(), *w.some("course", "better", 1, 2), *w.some("course", "remarks", 2, 4))),
         Section("Follow-up", w.some("course", "followup", 2, 4), True),
     ]
 

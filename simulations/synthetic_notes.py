@@ -1,7 +1,8 @@
 """Synthetic hospital notes: one export of several invented hospitals, with tracers and identifiers planted in it.
 
-Everything is invented: no sentence is copied and no person is real. The planted strings let a test search whatever leaves a
-site for them. The same grammar, under a seed stream of its own and with nothing planted, gives text to train a tokenizer on.
+Everything is invented: no sentence is copied and no person is real. The planted strings let a test search whatever
+leaves a site for them. The same grammar, under a seed stream of its own and with nothing planted, gives text to train
+a tokenizer on.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -202,7 +203,6 @@ class _Hospital:
             "street": (f"Address {who.street}.", f"Lives at {who.street}."),
             "birth_date": (f"DOB: {who.birth_date}.", f"Date of birth {who.birth_date}."),
         }
-        assert set(sentences) == {field.name for field in fields(who)}
         for kind in sorted(rng.sample(sorted(sentences), rng.randint(2, 5))):
             known = self.planted.identifiers.setdefault(kind, [])
             known += [getattr(who, kind)] if getattr(who, kind) not in known else []

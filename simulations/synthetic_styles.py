@@ -15,10 +15,17 @@ _ARTICLES = re.compile(r"\b(?:[Tt]he|[Aa]n?) (?!\d)")
 _SOAP = {"S": "Subjective", "O": "Objective", "A": "Assessment", "P": "Plan"}
 _SOAP_PARTS = {
     "Physical examination": "O", "Laboratory data": "O", "Findings": "O", "Nursing assessment": "O", "Technique": "O",
-    "Hospital course": "O", "Emergency department course": "O", "Description of procedure": "O", "Estimated blood loss": "O",
-    "Anesthesia": "O", "Assessment": "A", "Impression": "A", "Discharge diagnosis": "A", "Preoperative diagnosis": "A",
-    "Postoperative diagnosis": "A", "Plan": "P", "Recommendations": "P", "Follow-up": "P", "Plan of care": "P",
-    "Disposition": "P", "Discharge medications": "P", "Medications given": "P", "Condition at discharge": "A",
+    "Hospital course": "O", "Emergency department course": "O", "Description of procedure": "O",
+    "Estimated blood loss": "O", "Anesthesia": "O", "Assessment": "A", "Impression": "A", "Discharge diagnosis": "A",
+    "Preoperative diagnosis": "A", "Postoperative diagnosis": "A", "Plan": "P", "Recommendations": "P",
+    "Follow-up": "P", "Plan of care": "P", "Disposition": "P", "Discharge medications": "P", "Medications given": "P",
+    "Condition at discharge": "A",
+}  # fmt: skip
+
+_INITIALS = {
+    "Past medical history": "PMH", "History of present illness": "HPI", "Chief complaint": "CC", "Medications": "Meds",
+    "Physical examination": "PE", "Laboratory data": "Labs", "Assessment": "A", "Family history": "FHx",
+    "Social history": "SHx", "Past surgical history": "PSH", "Estimated blood loss": "EBL",
 }  # fmt: skip
 
 
@@ -64,10 +71,7 @@ def _telegraphic(sections: Sequence[Section], rng: Random) -> str:
 
 
 def _initials(heading: str) -> str:
-    known = {"Past medical history": "PMH", "History of present illness": "HPI", "Chief complaint": "CC", "Medications": "Meds",
-             "Physical examination": "PE", "Laboratory data": "Labs", "Assessment": "A", "Family history": "FHx",
-             "Social history": "SHx", "Past surgical history": "PSH", "Estimated blood loss": "EBL"}  # fmt: skip
-    return known.get(heading, heading)
+    return _INITIALS.get(heading, heading)
 
 
 def _dictated(sections: Sequence[Section], rng: Random) -> str:

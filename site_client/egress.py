@@ -133,7 +133,7 @@ def _log_failure(folder: SiteFolder, code: ErrorCode, error: BaseException) -> N
     while trace is not None:
         place = f"{trace.tb_frame.f_globals.get('__name__', '?')}:{trace.tb_lineno}"
         trace = trace.tb_next
-    log = logging.getLogger(f"fednotes.site.{folder.path.name}")
+    log = logging.getLogger(f"fednotes.site.{folder.path.resolve()}")
     if not log.handlers:
         folder.log.parent.mkdir(exist_ok=True)
         handler = logging.FileHandler(folder.log)

@@ -24,6 +24,8 @@ def locate_site(context: Context) -> SiteFolder:
         ContractError: SITE_NOT_READY when there is none.
     """
     if named := context.node_config.get("site-folder"):
+        if not (Path(str(named)) / "site.toml").is_file():
+            raise ContractError(ErrorCode.SITE_NOT_READY, "the named folder holds no site")
         return SiteFolder(Path(str(named)))
     sites, number = os.environ.get(SITES_VARIABLE), context.node_config.get("partition-id")
     if sites is None or number is None:

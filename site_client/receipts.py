@@ -116,8 +116,11 @@ class ReceiptBook:
             except ValidationError:
                 receipt = None
             if receipt is None or receipt.number != number or receipt.previous != previous:
+                # A line that reads well but does not fit its predecessor: either of the two was changed.
+                fits_alone = receipt is not None and receipt.number == number > 1
+                where = f"line {number - 1} or {number}" if fits_alone else f"line {number}"
                 raise WorkError(
-                    f"The receipts {self._path} are broken at line {number}: it was changed, cut or moved.",
+                    f"The receipts {self._path} are broken at {where}: it was changed, cut or moved.",
                     hint="keep the file as evidence, restore it from a backup, and find out who wrote to it",
                 )
             receipts.append(receipt)

@@ -115,5 +115,5 @@ def _accumulate(model: PreTrainedModel, batch: TokenBatch) -> float:
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
         loss = nats / tokens
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     return total

@@ -1,8 +1,8 @@
 """The ``rules`` engine: rewrites clinical notes as plain prose without any language model.
 
-It spells out abbreviations and dosing instructions, turns headings and lists into sentences, completes telegraphic ones and
-varies wordings. It is deterministic, and every rewritten part is compared with its source: a part whose digits differ, or that
-lost a negation or a side, goes back to the author's words. It is no LLM and is never presented as one.
+It spells out abbreviations and dosing instructions, turns headings and lists into sentences, completes telegraphic ones
+and varies wordings. It is deterministic, and every rewritten part is compared with its source: a part whose digits
+differ, or that lost a negation or a side, goes back to the author's words. It is no LLM and is never presented as one.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ Style = Literal["plain", "medical"]
 
 _NOT_DIGITS = re.compile(r"\D+")
 _WORDS = re.compile(r"[a-z]+")
-_GUARDED = frozenset(
-    ["no", "not", "none", "never", "without", "denies", "denied", "denying", "negative", "absent", "neither", "nor", "cannot", "unable", "free", "t", "left", "right", "bilateral", "bilaterally", "unilateral"]
-)  # "t" stands for the end of "didn't"
+# "t" stands for the end of "didn't".
+_GUARDED_WORDS = """
+    no not none never without denies denied denying negative absent neither nor cannot unable free t
+    left right bilateral bilaterally unilateral
+"""
+_GUARDED = frozenset(_GUARDED_WORDS.split())
 _FAMILY = re.compile(r"family|maternal|mother|father|newborn|infant|birth", re.IGNORECASE)
 _SPACES = re.compile(r"[ \t]{2,}")
 
@@ -54,23 +57,25 @@ def rewrite(text: str, *, style: Style = "medical", seed: int = 0) -> str:
 
 
 def _rewrite_block(block: Block, plain: bool, seed: int) -> str:
-    items = [_rewrite_item(item, plain, seed, bool(_FAMILY.search(block.heading))) for item in block.items]
-    heading = Block(block.heading, block.items, block.is_list)
-    written = render(heading, [item for item in items if item], seed)
+    # Items of a headed list stay fragments, to be enumerated; under some headings the subject is not the patient.
+    fragments = bool(block.heading) and (block.is_list or _FAMILY.search(block.heading) is not None)
+    items = [_rewrite_item(item, plain, seed, fragments) for item in block.items]
+    written = render(block, [item for item in items if item], seed)
     source = f"{block.heading}: {' '.join(block.items)}" if block.heading else " ".join(block.items)
     return written if _faithful(source, written) else source
 
 
-def _rewrite_item(item: str, plain: bool, seed: int, others: bool) -> list[str]:
-    """Sentences of one paragraph or list item, rewritten one by one."""
+def _rewrite_item(item: str, plain: bool, seed: int, fragments: bool) -> list[str]:
+    """Sentences of one paragraph or list item, rewritten one by one; ``fragments`` are not completed."""
     item = _SPACES.sub(" ", item)
     spelt = expand_dosing(expand_ages(item))
     sentences = split_sentences(spelt if _faithful(item, spelt) else item)
-    written, previous = [], "family" if others else ""
+    written, previous = [], ""
     for sentence in sentences:
-        changed = vary(complete(expand_abbreviations(sentence, plain=plain), previous, seed), seed)
+        changed = expand_abbreviations(sentence, plain=plain)
+        changed = vary(changed if fragments else complete(changed, previous, seed), seed)
         written.append(changed if _faithful(sentence, changed) else sentence)
-        previous = "family" if others else sentence
+        previous = sentence
     return written
 
 

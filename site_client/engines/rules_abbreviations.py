@@ -1,7 +1,7 @@
 """Clinical shorthand spelt out: abbreviations from a table, dosing instructions, ages and durations.
 
-A form is expanded only where its reading is certain. Ambiguous ones (MS, PT, CA, PE ...) carry a context in the table and
-stay as they are anywhere else. Nothing here adds, drops or reorders a digit.
+A form is expanded only where its reading is certain. Ambiguous ones (MS, CA, PE ...) carry a context in the table and
+stay as they are anywhere else, or are not in it at all. Nothing here adds, drops or reorders a digit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BODY_PARTS = (
 _CONTEXTS = {
     "{number}": r"(?:of|is|was|=|:)?\s*\d",
     "{decimal}": r"(?:of|is|was|=|:)?\s*\d\.\d",
-    "{number_before}": r"\d",
+    "{number_before}": r"\d+",
     "{body}": rf"(?:{_BODY_PARTS})\b",
 }
 
@@ -67,10 +67,20 @@ def _table() -> dict[str, tuple[_Entry, ...]]:
     return table
 
 
-# A word, with the article before it, which may have to change.
-_WORD = re.compile(
-    r"(?<![\w/.'@-])(?:(?P<article>[Aa]n?) )?(?P<word>[A-Za-z][A-Za-z0-9]*(?:[/&-][A-Za-z0-9]+)*)(?![\w@]|'[^s])"
-)
+@cache
+def _word() -> re.Pattern[str]:
+    """A word that may be in the table (most lower-case ones cannot), with the article before it, which may change."""
+    by_initial: dict[str, list[str]] = {}
+    for form in sorted(_table(), key=len, reverse=True):
+        if form[0].islower():
+            by_initial.setdefault(form[0], []).append(re.escape(form[1:]))
+    lower = "|".join(f"{initial}(?:{'|'.join(tails)})" for initial, tails in sorted(by_initial.items()))
+    return re.compile(
+        rf"(?<![\w/.'@-])(?:(?P<article>[Aa]n?) )?(?=[A-Z]|(?:{lower})(?![\w-]))"
+        r"(?P<word>[A-Za-z][A-Za-z0-9]*(?:[/&-][A-Za-z0-9]+)*)(?![\w@]|'[^s])"
+    )
+
+
 _WITH = re.compile(r"(?<![\w/])w/(?!o\b)\s?(?=\w)")
 _PATIENT = re.compile(r"(?<![\w/.-])([Pp])t(?:\.(?= [a-z]))?(?=[ ,']|$)")
 _DETERMINED = re.compile(
@@ -103,9 +113,10 @@ def expand_abbreviations(text: str, *, plain: bool) -> str:
                 return _in_place(match, entry.plain if plain else entry.medical, plural=word not in table)
         return match[0]
 
-    text = _WITH.sub("with ", text)
+    if "w/" in text:
+        text = _WITH.sub("with ", text)
     text = _PATIENT.sub(_name_patient, text)
-    return _WORD.sub(expand, text)
+    return _word().sub(expand, text)
 
 
 def _name_patient(match: re.Match[str]) -> str:
@@ -141,13 +152,15 @@ _ROUTES = {
     "sl": "under the tongue", "s.l.": "under the tongue", "pr": "rectally", "p.r.": "rectally",
 }  # fmt: skip
 _FREQUENCIES = {
-    "bid": "twice daily", "tid": "three times daily", "qid": "four times daily", "qd": "once daily", "qday": "every day",
-    "qhs": "at bedtime", "qam": "every morning", "qpm": "every evening", "qod": "every other day", "prn": "as needed",
-    "qac": "before meals", "qwk": "every week",
+    "bid": "twice daily", "tid": "three times daily", "qid": "four times daily", "qd": "once daily",
+    "qday": "every day", "qhs": "at bedtime", "qam": "every morning", "qpm": "every evening",
+    "qod": "every other day", "prn": "as needed", "qac": "before meals", "qwk": "every week",
 }  # fmt: skip
+_DIGIT = re.compile(r"\d")
 _ROUTE = re.compile(
     rf"(?P<dose>\d\s?{_DOSE}\.?\s+)(?P<route>p\.o\.|i\.v\.|i\.m\.|s\.l\.|p\.r\.|po|iv|im|sq|sc|subq|sl|pr)"
-    r"(?![\w.]|\s+(?:fluids?|push|bolus|drip|infusion))(?P<end>)|(?<![\w.])(?P<bare>p\.o\.|po)(?= [bqt]\.?[idh]|\s+(?:daily|q\d))",
+    r"(?![\w.]|\s+(?:fluids?|push|bolus|drip|infusion))"
+    r"|(?<![\w.])(?P<bare>p\.o\.|po)(?= [bqt]\.?[idh]|\s+(?:daily|q\d))",
     re.IGNORECASE,
 )
 _FREQUENCY = re.compile(
@@ -164,6 +177,8 @@ _TABLET_WORDS = {"tab": "tablet", "cap": "capsule", "gtt": "drop"}
 
 def expand_dosing(text: str) -> str:
     """Spell out routes and frequencies: "5 mg po bid" becomes "5 mg by mouth twice daily"."""
+    if _DIGIT.search(text) is None:
+        return _FREQUENCY.sub(_frequency, text)
     text = _TABLETS.sub(lambda match: f" {_TABLET_WORDS[match[1].lower()]}{match[2]}", text)
     text = _ROUTE.sub(_route, text)
     text = _EVERY.sub(_interval, text)
@@ -190,11 +205,12 @@ def _frequency(match: re.Match[str]) -> str:
 
 
 _AGE = re.compile(
-    r"(?P<article>\b[Aa]n? )?(?<![\w/.-])(?P<age>\d{1,3})[ -]?(?P<unit>y/o|yo|y\.o\.|yr[ -]old|year[ -]old|years[ -]old)"
+    r"(?<![\w/.-])(?P<age>\d{1,3})[ -]?(?P<unit>y/o|yo|y\.o\.|yr[ -]old|year[ -]old|years[ -]old)"
     r"(?:[ -](?P<sex>M|F|male|female|man|woman|boy|girl)\b)?(?=[\s,.;]|$)"
 )
 _DURATION = re.compile(
-    r"\s[x×]\s?(?P<count>\d+(?:\s?(?:-|to)\s?\d+)?)[ -]?(?P<unit>(?:day|week|month|year|hour|hr|wk|yr|min|minute|dose|mo)s?|d)\b"
+    r"\s[x\u00d7]\s?(?P<count>\d+(?:\s?(?:-|to)\s?\d+)?)[ -]?"
+    r"(?P<unit>(?:day|week|month|year|hour|hr|wk|yr|min|minute|dose|mo)s?|d)\b"
 )
 _DURATION_UNITS = {"hr": "hour", "wk": "week", "yr": "year", "min": "minute", "mo": "month", "d": "day"}
 _EIGHT = re.compile(r"8|11$|18$")
@@ -202,6 +218,8 @@ _EIGHT = re.compile(r"8|11$|18$")
 
 def expand_ages(text: str) -> str:
     """Spell out ages ("67 yo M" becomes "67-year-old man") and durations ("x 3 days" becomes "for 3 days")."""
+    if _DIGIT.search(text) is None:
+        return text
     return _DURATION.sub(_duration, _AGE.sub(_age, text))
 
 
@@ -209,13 +227,13 @@ def _age(match: re.Match[str]) -> str:
     sex, before = match["sex"], match.string[: match.start()]
     attributive = sex or match.string[match.end() : match.end() + 2].strip().islower()
     if not attributive:
-        return match[0] if match["unit"].startswith("year") else f"{match['article'] or ''}{match['age']} years old"
+        return match[0] if match["unit"].startswith("year") else f"{match['age']} years old"
     if sex in ("M", "F"):
         adult = int(match["age"]) >= 18
         sex = ("man" if adult else "boy") if sex == "M" else ("woman" if adult else "girl")
     at_start = not before.strip() or before.rstrip()[-1] in ".\n"
     article = ""
-    if match["article"] or at_start or before.endswith((" is ", " was ")):
+    if at_start or before.endswith((" is ", " was ")):
         article = "an " if _EIGHT.match(match["age"]) else "a "
         article = article.capitalize() if at_start else article
     return f"{article}{match['age']}-year-old{' ' + sex if sex else ''}"

@@ -10,18 +10,20 @@ from site_client.engines.rules_phrases import choose, decapitalise, has_verb
 # Spelling of headings as a phrase, where lower-casing the heading does not already give it.
 _PHRASES = {
     "hpi": "history of present illness", "pmh": "past medical history", "pmhx": "past medical history",
-    "psh": "past surgical history", "ros": "review of systems", "cc": "chief complaint", "heent": "head, eyes, ears, nose and throat",
-    "abd": "abdomen", "ext": "extremities", "neuro": "nervous system", "neurologic": "nervous system",
-    "neurological": "nervous system", "cv": "cardiovascular system", "cardiovascular": "cardiovascular system",
-    "resp": "respiratory system", "respiratory": "respiratory system", "pulm": "lungs", "pulmonary": "lungs",
-    "gi": "gastrointestinal system", "gu": "genitourinary system", "genitourinary": "genitourinary system", "vs": "vital signs",
-    "vitals": "vital signs", "ebl": "estimated blood loss", "meds": "medications", "psych": "mental state",
-    "psychiatric": "mental state", "musculoskeletal": "musculoskeletal system", "msk": "musculoskeletal system",
-    "hematologic": "blood", "ekg": "electrocardiogram", "ecg": "electrocardiogram", "cxr": "chest x-ray", "labs": "laboratory results",
-    "preop diagnosis": "preoperative diagnosis", "postop diagnosis": "postoperative diagnosis", "ct": "CT", "mri": "MRI",
-    "cardiac": "heart", "a/p": "assessment and plan", "s": "subjective part", "o": "objective part", "a": "assessment", "p": "plan",
-    "subjective": "subjective part", "objective": "objective part", "rectal": "rectal examination", "pelvic": "pelvic examination",
-    "dx": "diagnosis", "hx": "history", "i&d": "incision and drainage",
+    "psh": "past surgical history", "ros": "review of systems", "cc": "chief complaint",
+    "heent": "head, eyes, ears, nose and throat", "abd": "abdomen", "ext": "extremities", "neuro": "nervous system",
+    "neurologic": "nervous system", "neurological": "nervous system", "cv": "cardiovascular system",
+    "cardiovascular": "cardiovascular system", "resp": "respiratory system", "respiratory": "respiratory system",
+    "pulm": "lungs", "pulmonary": "lungs", "gi": "gastrointestinal system", "gu": "genitourinary system",
+    "genitourinary": "genitourinary system", "vs": "vital signs", "vitals": "vital signs",
+    "ebl": "estimated blood loss", "meds": "medications", "psych": "mental state", "psychiatric": "mental state",
+    "musculoskeletal": "musculoskeletal system", "msk": "musculoskeletal system", "hematologic": "blood",
+    "ekg": "electrocardiogram", "ecg": "electrocardiogram", "cxr": "chest x-ray", "labs": "laboratory results",
+    "preop diagnosis": "preoperative diagnosis", "postop diagnosis": "postoperative diagnosis", "ct": "CT",
+    "mri": "MRI", "cardiac": "heart", "a/p": "assessment and plan", "s": "subjective part", "o": "objective part",
+    "a": "assessment", "p": "plan", "subjective": "subjective part", "objective": "objective part",
+    "rectal": "rectal examination", "pelvic": "pelvic examination", "dx": "diagnosis", "hx": "history",
+    "i&d": "incision and drainage",
 }  # fmt: skip
 _LEADS = {
     "physical examination": ("On examination", "On physical examination"),
@@ -39,12 +41,15 @@ _LEADS = {
     "general appearance": ("In general", "Overall"),
     "constitutional": ("In general", "Overall"),
 }
-_EXAMINED = frozenset(
-    ["lungs", "lung", "heart", "abdomen", "neck", "chest", "extremities", "skin", "head", "eyes", "ears", "nose", "mouth", "throat", "back", "spine", "nervous-system", "lymph-nodes", "breasts", "cardiovascular-system", "respiratory-system", "musculoskeletal-system", "genitourinary-system", "gastrointestinal-system", "mental-state"]
-)
+_EXAMINED_WORDS = """
+    lungs lung heart abdomen neck chest extremities skin head eyes ears nose mouth throat back spine
+    nervous-system lymph-nodes breasts cardiovascular-system respiratory-system musculoskeletal-system
+    genitourinary-system gastrointestinal-system mental-state
+"""
+_EXAMINED = frozenset(_EXAMINED_WORDS.split())
 _ADJECTIVE = re.compile(
-    r"(?:Clear|Normal|Soft|Supple|Regular(?! rate| rhythm)|Benign|Warm|Dry|Intact|Nontender|Non-tender|Unremarkable|Negative"
-    r"|Within|Alert|Awake|Symmetric(?:al)?|Obese|Flat|Distended|Tender|Nondistended|Anicteric|Normocephalic|Atraumatic|Moist"
+    r"(?:Clear|Normal|Soft|Supple|Regular(?! rate| rhythm)|Benign|Warm|Dry|Intact|Nontender|Non-tender|Unremarkable"
+    r"|Negative|Within|Alert|Awake|Symmetric(?:al)?|Obese|Flat|Distended|Tender|Nondistended|Anicteric|Normocephalic|Atraumatic|Moist"
     r"|Grossly|Stable|Noncontributory|Afebrile)(?=[ ,.;]|$)"
 )
 _CLAUSE_START = re.compile(
@@ -53,7 +58,8 @@ _CLAUSE_START = re.compile(
 )
 _NO = re.compile(r"(?<=[a-z]), no (?=[a-z]+)")
 _NIL = re.compile(
-    r"(?:None|Nil|No known|Unknown|Negative|Noncontributory|Non-contributory|Unremarkable|As above|Deferred|Denied|Denies|No )",
+    r"(?:None|Nil|No known|Unknown|Negative|Noncontributory|Non-contributory|Unremarkable|As above"
+    r"|Deferred|Denied|Denies|No )",
     re.I,
 )
 _STATED = re.compile(r"(?:Significant|Notable|Remarkable|Positive|Pertinent)\b", re.I)
@@ -64,7 +70,7 @@ _PROPER_BODIES = re.compile(r"medication|allerg|drug")
 _PLAIN_WORD = re.compile(r"[a-z]+(?=[ ,])")
 _ACRONYM = 3  # [letters] longer headings in capitals are ordinary words ("EXAM")
 _PERSON = re.compile(r"(?:An?|This|\d)[^.]{0,40}\b(?:male|female|man|woman|boy|girl|gentleman|lady|patient)\b")
-_PLURAL = re.compile(r"(?:[^su]s|diagnoses|ses|extremities|lungs)$")
+_PLURAL = re.compile(r"(?:[^siu]s|ses|data)$")
 
 
 def heading_phrase(heading: str) -> str:
@@ -96,7 +102,7 @@ def render(block: Block, items: list[list[str]], seed: int) -> str:
     if not sentences:
         return f"{_capital(phrase)}:"
     fragments = [item for item in items if len(item) == 1 and not has_verb(item[0])]
-    if len(items) > 1 and len(fragments) == len(items):
+    if block.is_list and len(items) > 1 and len(fragments) == len(items):
         return _enumeration(phrase, [item[0] for item in items], seed)
     first, rest = sentences[0], sentences[1:]
     opening = _narrative(phrase, first, seed) if has_verb(first) else _fragment(phrase, first, seed)
@@ -111,6 +117,8 @@ def _enumeration(phrase: str, entries: list[str], seed: int) -> str:
     if _COLLECTED.search(phrase):
         forms = ("includes", "comprises") if verb == "was" else ("include", "are")
         return _closed(f"The {phrase} {choose(forms, listed, seed)} {listed}")
+    if phrase.endswith(("plan", "recommendations", "follow-up")):
+        return _closed(f"The {phrase} {verb} as follows: {listed}")
     return _closed(f"The {phrase} {verb} {choose(('as follows:', 'given as', 'recorded as'), listed, seed)} {listed}")
 
 
@@ -122,6 +130,10 @@ def _narrative(phrase: str, sentence: str, seed: int) -> str:
         return _closed(f"{opening} {sentence}" if opening.endswith(":") else f"{opening}, {decapitalise(sentence)}")
     if phrase in ("subjective part", "objective part"):
         return _closed(sentence)
+    if _is_examined(phrase) and _CLAUSE_START.match(sentence):
+        return _closed(
+            f"{choose(('As to', 'Regarding', 'As for'), sentence, seed)} the {phrase}, {decapitalise(sentence)}"
+        )
     verb = "is" if _verb(phrase) == "was" else "are"
     forms = (f"The {phrase} {verb} as follows.", f"The note gives the {phrase} as follows.", f"As to the {phrase}:")
     return f"{choose(forms, sentence, seed)} {_closed(sentence)}"
@@ -131,7 +143,7 @@ def _fragment(phrase: str, body: str, seed: int) -> str:
     """A heading above a few words becomes the subject of a sentence about them."""
     verb = _verb(phrase)
     adjective = _ADJECTIVE.match(body)
-    if phrase.replace(" ", "-") in _EXAMINED or phrase.startswith("head, eyes"):
+    if _is_examined(phrase):
         body = _NO.sub(", with no ", body, count=1) if adjective else body
         if adjective and not phrase.startswith("head, eyes"):
             return _closed(f"The {phrase} {verb} {decapitalise(body)}")
@@ -166,6 +178,10 @@ def _fragment(phrase: str, body: str, seed: int) -> str:
         return _closed(f"The {phrase} {'includes' if verb == 'was' else 'include'} {_lowered(phrase, body)}")
     forms = (f"The {phrase} {verb} recorded as", f"The {phrase} {verb} given as", f"The note gives the {phrase} as")
     return _closed(f"{choose(forms, body, seed)} {_lowered(phrase, body)}")
+
+
+def _is_examined(phrase: str) -> bool:
+    return phrase.replace(" ", "-") in _EXAMINED or phrase.startswith("head, eyes")
 
 
 def _verb(phrase: str) -> str:

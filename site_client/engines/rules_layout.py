@@ -25,22 +25,24 @@ class Block:
 
 
 _SUBHEADS = (
-    "General(?: appearance)?|Constitutional|HEENT|Head|Eyes?|Ears?|Nose|Mouth|Throat|Neck|Chest|Lungs?|Heart|Cardiac|Cardiovascular|CV"
-    "|Respiratory|Resp|Pulm|Pulmonary|Breasts?|Abdomen|Abd|GI|GU|Genitourinary|Rectal|Pelvic|Back|Spine|Extremities|Ext|Skin|Neuro"
+    "General(?: appearance)?|Constitutional|HEENT|Head|Eyes?|Ears?|Nose|Mouth|Throat|Neck|Chest|Lungs?|Heart|Cardiac"
+    "|Cardiovascular|CV|Respiratory|Resp|Pulm|Pulmonary|Breasts?|Abdomen|Abd|GI|GU|Genitourinary|Rectal|Pelvic|Back|Spine|Extremities|Ext|Skin|Neuro"
     "|Neurologic|Neurological|Psych|Psychiatric|Musculoskeletal|MSK|Vitals?|Vital signs"
 )
 _BREAKS = re.compile(
+    r"(?=[ \t,\r])(?:"  # every break begins so; the other letters are passed over quickly
     r"(?<=:)[ \t]*,[ \t]*"  # "HEADING: , text"
     r"|(?<=[.!?])[ \t]*,(?=\S)|(?<=[.!?])[ \t]+,[ \t]*"  # "one.,two" and "one. , two"
     r"|,[ \t]*(?=\d{1,2}[.)][ \t]+[A-Z])"  # ",2. item"
     r"|(?:,[ \t]*|(?<=[.;])[ \t]+)(?=[A-Z][A-Z /&()-]{2,50}:)"  # ",HEADING:" and ". HEADING:"
     rf"|(?<=[.;])[ \t]+(?=(?:{_SUBHEADS}):[ \t])"
-    r"|\r\n?"
+    r"|\r\n?)"
 )
-_NUMBER = re.compile(r"(?:^|(?<=\n)|(?<=[.;:])(?<!No\.)(?<!no\.)[ \t]+)(\d{1,2})[.)][ \t]+(?=[A-Za-z])")
+_NUMBER = re.compile(r"(?<![\d./-])(\d{1,2})[.)][ \t]+(?=[A-Za-z])")
 _MARK = re.compile(r"[ \t]*(?:[-*\u2022\u00b7]|\(?(\d{1,2})[.)])[ \t]+(?=[A-Za-z\"'(])")
 _HEADING = re.compile(
-    rf"[ \t]*(?P<name>[SOAP]|[A-Z][A-Z0-9 /&(),'-]{{1,60}}|(?:{_SUBHEADS})|[A-Z][a-z]+(?: (?:[A-Z]?[a-z]+|of|and|[A-Z]{{2,4}}))*"
+    rf"[ \t]*(?P<name>[SOAP]|[A-Z][A-Z0-9 /&(),'-]{{1,60}}|(?:{_SUBHEADS})"
+    r"|[A-Z][a-z]+(?: (?:[A-Z]?[a-z]+|of|and|[A-Z]{2,4}))*"
     r"[ \t]?(?<!\d))[ \t]*:[ \t]*(?!\d\d)(?P<rest>.*)"
 )
 _WRAPPED = 55  # [characters] a line at least this long without closing punctuation goes on in the next one
@@ -54,7 +56,7 @@ def read_blocks(text: str) -> list[Block]:
         text: a note or a chunk of one.
 
     Returns:
-        Blocks in reading order. Every character but layout (line ends, bullets, item numbers, heading colons) is in one.
+        Blocks in reading order. All is in one but layout: line ends, bullets, item numbers, heading colons.
     """
     blocks = [Block("")]
     for line in _lines(text):
@@ -97,12 +99,13 @@ def _continues(previous: str, line: str) -> bool:
 
 
 def _break_numbering(text: str) -> str:
-    """Put inline items "1. a. 2. b." on lines of their own, only where the numbers really count up from 1."""
+    """Put inline items "1. a. 2. b." on lines of their own, only where the numbers really count up."""
     expected, pieces, last = 1, [], 0
     for match in _NUMBER.finditer(text):
-        number = int(match[1])
-        if number not in (expected, 1):
+        number, before = int(match[1]), text[max(0, match.start() - 5) : match.start()].rstrip(" \t")
+        counts_up = number in (expected, 1) and before.endswith((".", ";", ":")) and not before.lower().endswith("no.")
+        if match.start() > 0 and not before.endswith("\n") and not counts_up:
             continue
-        pieces += [text[last : match.start()], "\n"]
-        last, expected = match.start(1), number + 1
+        pieces += [text[last : match.start()].rstrip(" \t"), "\n"]
+        last, expected = match.start(), number + 1
     return text if not pieces else "".join([*pieces, text[last:]])

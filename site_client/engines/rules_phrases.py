@@ -30,26 +30,27 @@ def split_sentences(text: str) -> list[str]:
 
 _FINITE = re.compile(
     r"\b(?:is|are|was|were|has|have|had|does|do|did|will|would|can|could|may|should|denie[sd]|complain(?:s|ed)|reports"
-    r"|reported|states|stated|present(?:s|ed)|show(?:s|ed)|reveal(?:s|ed)|demonstrate[sd]|underwent|appear(?:s|ed)"
+    r"|reported|states|stated|present(?:s|ed)|show(?:s|ed)?|reveal(?:s|ed)?|demonstrate[sd]|underwent|appear(?:s|ed)"
     r"|remain(?:s|ed)|developed|received|tolerated|came|went|took|takes|noted|feels|felt|began|lives|works|smokes|drinks"
     r"|quit|died|continue[sd]?|recommend(?:s|ed)?|indicate[sd]|note[sd]|admit(?:s|ted)|worsened|improved|resolved)\b"
+    r"|^(?:I|We|He|She|They)\b"
 )
 
 
 def has_verb(sentence: str) -> bool:
     """Whether a sentence looks complete, by a finite verb that is common in notes."""
-    return _FINITE.search(sentence) is not None
+    return _FINITE.search(sentence.lower() if sentence.isupper() else sentence) is not None
 
 
 _DROPPED_SUBJECT = re.compile(
-    r"(?P<verb>Denies|Denied|Complains of|Complained of|Reports|Reported|Presents (?:with|to|for)|Presented (?:with|to|for)"
-    r"|Admits to|Endorses|Tolerated|Remains|Remained|Underwent|Lives|Smokes|Drinks|Quit|Takes|Has|Had|Is|Was|Does not|Did not"
-    r"|Feels|Appears)(?= [^?]*$)"
+    r"(?P<verb>Denies|Denied|Complains of|Complained of|Reports|Reported|Present(?:s|ed) (?:with|to|for)"
+    r"|Admits to|Endorses|Tolerated|Remains|Remained|Underwent|Lives|Smokes|Drinks|Quit|Takes|Has|Had|Is|Was"
+    r"|Does not|Did not|Feels|Appears)(?= [^?]*$)"
 )
 _DROPPED_AUXILIARY = re.compile(
-    r"(?P<verb>Tolerating|Ambulating|Doing well|Resting|Awake|Alert|Afebrile|Status post|Well[- ]developed|Well[- ]nourished"
-    r"|(?:Seen|Evaluated) (?:by|in)|Admitted (?:to|for|with|on)|Discharged (?:to|home|on)|Transferred (?:to|from)|Started on"
-    r"|Extubated|Intubated)\b"
+    r"(?P<verb>Tolerating|Ambulating|Doing well|Resting|Awake|Alert|Afebrile|Status post"
+    r"|Well[- ]developed|Well[- ]nourished|(?:Seen|Evaluated) (?:by|in)|Admitted (?:to|for|with|on)"
+    r"|Discharged (?:to|home|on)|Transferred (?:to|from)|Started on|Extubated|Intubated)\b"
 )
 _PRESENT = ("Tolerating", "Ambulating", "Doing", "Resting", "Status")
 _OTHERS = re.compile(
@@ -57,14 +58,18 @@ _OTHERS = re.compile(
     r"|grand\w+|baby|infant|newborn|partner|donor|fetus|child(?:ren)?|doctor|Dr)\b",
     re.IGNORECASE,
 )
-_ABSENT_PLURAL = re.compile(r"No [^,.;]*?[^aiusx\W]s(?=[,.;]|$| or | in | of | on | to | at )")
+_ABSENT_PLURAL = re.compile(
+    r"No (?:(?!in |of |on |to |at |or |and |with |for )[\w-]+ ){0,4}?\w*[^aiusx\W]s"
+    r"(?=[,.;]|$| (?:in|of|on|to|at|or|and|with|for)\b)"
+)
 _ABSENT = re.compile(
-    r"No (?!known (?!drug allergies|allergies)|change|further|one\b|evidence of [^.]*\bbut\b|longer|\d|[^.]*\b(?:unless|until|if)\b)"
+    r"No (?!known (?!drug allergies|allergies)|change|further|one\b|evidence of [^.]*\bbut\b|longer|\d"
+    r"|[^.]*\b(?:unless|until|if)\b)"
 )
 _MEASURES = re.compile(
-    r"(?:(?:blood pressure|heart rate|respiratory rate|temperature|pulse|weight|height|sodium|potassium|chloride|creatinine"
-    r"|hemoglobin|hematocrit|white blood cell count|white count|platelets?|glucose|blood urea nitrogen|O2 saturation"
-    r"|respirations|calcium|magnesium|vital signs|albumin|total bilirubin)\b)(?=:? \d)",
+    r"(?:blood pressure|heart rate|respiratory rate|temperature|pulse|weight|height|sodium|potassium|chloride"
+    r"|creatinine|hemoglobin|hematocrit|white blood cell count|white count|platelets?|glucose|blood urea nitrogen"
+    r"|O2 saturation|respirations|calcium|magnesium|vital signs|albumin|total bilirubin)(?=:? \d)",
     re.IGNORECASE,
 )
 _MISREAD = re.compile(r"\b(with|her|his|the|of|no|multiple|main|chief|for|any|initial) complains of\b")
@@ -110,9 +115,20 @@ def choose(forms: tuple[str, ...], sentence: str, seed: int) -> str:
     return forms[zlib.crc32(sentence.encode("utf-8", "surrogatepass"), seed & 0xFFFFFFFF) % len(forms)]
 
 
-_PROPER = frozenset(
-    ["I", "Coumadin", "Lasix", "Tylenol", "Foley", "Crohn", "Parkinson", "Alzheimer", "Plavix", "Lipitor", "Lovenox", "Zofran", "Percocet", "Vicodin", "Glucophage", "Norvasc", "Ativan", "Xanax", "Zoloft", "Prozac", "Synthroid", "Nexium", "Prilosec", "Zantac", "Pepcid", "Toprol", "Lopressor", "Altace", "Zocor", "Crestor", "Celebrex", "Motrin", "Advil", "Aleve", "Neurontin", "Dilantin", "Keppra", "Depakote", "Tegretol", "Haldol", "Risperdal", "Seroquel", "Zyprexa", "Abilify", "Lexapro", "Celexa", "Paxil", "Effexor", "Wellbutrin", "Cymbalta", "Ambien", "Levaquin", "Cipro", "Flagyl", "Zithromax", "Augmentin", "Keflex", "Rocephin", "Bactrim", "Vancomycin", "Ancef", "Betadine", "Marcaine", "Xylocaine", "Vicryl", "Prolene", "Monocryl", "Steri-Strips", "Bovie", "Kocher", "Babcock", "Allis", "Adson", "Weitlaner", "Trendelenburg", "Doppler", "Holter", "Babinski", "Romberg", "Glasgow", "Apgar", "Hodgkin", "Hashimoto", "Graves", "Barrett", "Bell", "Dupuytren", "Colles", "Baker", "Dobhoff", "Penrose", "Jackson-Pratt", "Hemovac", "Swan-Ganz", "Pap", "Caucasian", "Hispanic", "African", "American", "English", "Spanish", "January", "February", "March", "April", "June", "July", "August", "September", "October", "November", "December", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday", "Dr", "Mr", "Mrs", "Ms", "Albuterol", "Advair", "Spiriva", "Singulair", "Lantus", "Humalog", "Novolog", "Versed", "Fentanyl", "Demerol", "Dilaudid", "Propofol", "Staphylococcus", "Streptococcus", "Escherichia", "Clostridioides", "Gram", "Medicare", "Medicaid"]
-)
+_PROPER_WORDS = """
+    I Coumadin Lasix Tylenol Foley Crohn Parkinson Alzheimer Plavix Lipitor Lovenox Zofran Percocet Vicodin
+    Glucophage Norvasc Ativan Xanax Zoloft Prozac Synthroid Nexium Prilosec Zantac Pepcid Toprol Lopressor Altace
+    Zocor Crestor Celebrex Motrin Advil Aleve Neurontin Dilantin Keppra Depakote Tegretol Haldol Risperdal
+    Seroquel Zyprexa Abilify Lexapro Celexa Paxil Effexor Wellbutrin Cymbalta Ambien Levaquin Cipro Flagyl
+    Zithromax Augmentin Keflex Rocephin Bactrim Vancomycin Ancef Betadine Marcaine Xylocaine Vicryl Prolene
+    Monocryl Steri-Strips Bovie Kocher Babcock Allis Adson Weitlaner Trendelenburg Doppler Holter Babinski Romberg
+    Glasgow Apgar Hodgkin Hashimoto Graves Barrett Bell Dupuytren Colles Baker Dobhoff Penrose Jackson-Pratt
+    Hemovac Swan-Ganz Pap Caucasian Hispanic African American English Spanish January February March April June
+    July August September October November December Monday Tuesday Wednesday Thursday Friday Saturday Sunday Dr Mr
+    Mrs Ms Albuterol Advair Spiriva Singulair Lantus Humalog Novolog Versed Fentanyl Demerol Dilaudid Propofol
+    Staphylococcus Streptococcus Escherichia Clostridioides Gram Medicare Medicaid
+"""
+_PROPER = frozenset(_PROPER_WORDS.split())
 _FIRST_WORD = re.compile(r"[A-Z][a-z]+(?:-[A-Za-z]+)?(?![\w'-])(?! [A-Z][a-z])|A(?= )")
 
 
@@ -174,7 +190,6 @@ _EQUIVALENT = (
     "without any difficulty|with no difficulty at all",
     "without complications|with no complications",
     "tolerated the procedure well > did well with the procedure",
-    "within normal limits > in the normal range",
     "was discussed with|was reviewed with",
     "evaluated|assessed",
     "evaluation|assessment",

@@ -1,0 +1,58 @@
+# `make demo` and `make test` do all of their own set-up on a fresh Linux machine with Python 3.11 and make.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/demo
+DATA := $(if $(FEDNOTES_DATA),$(FEDNOTES_DATA),../shared/data)
+
+export FEDNOTES_DATA := $(abspath $(DATA))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test fast check format bench docs browser wheel-test clean
+
+help:  ## say what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+venv: $(STAMP)  ## make .venv with the fednotes command
+
+demo: venv  ## run five simulated hospitals and write runs/demo/report.html
+	$(BIN)/fednotes simulate --out $(OUT) --overwrite
+
+test: venv browser  ## run every test
+	$(BIN)/python -m pytest
+
+fast: venv  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow" -q
+
+check: venv  ## format check, ruff, mypy strict, import contracts, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not slow" -q
+
+format: venv  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: venv  ## print the table of ratios
+	$(BIN)/python -m benchmarks
+
+docs: venv  ## write the generated pages of docs/reference
+	$(BIN)/python -m simulations.make_docs
+
+# The report page is tested in a real browser. Without root the tests say what is missing.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "chromium is not installed: the browser tests will be skipped (apt-get install chromium)"
+
+clean:  ## throw away what make made
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
