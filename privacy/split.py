@@ -16,7 +16,8 @@ def split_patients(patients: Iterable[str], salt: str) -> dict[str, Split]:
     """Assign each patient to a split by a hash of its key.
 
     The assignment of a patient does not depend on who else is there, so a later export moves nobody, with one
-    exception: where chance left a split empty (few patients), the patient with the nearest hash is taken for it.
+    exception: where chance left a split empty (few patients), a patient with one of the lowest hashes (test,
+    validation) or the highest (train) is taken for it.
 
     Args:
         patients: patient keys.

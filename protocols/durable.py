@@ -45,6 +45,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     try:
+        if old.exists() and not path.exists():
+            old.replace(path)  # a process was killed between the two renames
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True, mode=0o700)
         yield partial

@@ -12,9 +12,11 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 _LOG = logging.getLogger(__name__)
-_FIRST_POLL_S = 0.1
+_FASTEST_POLL_S = 0.1
 _SLOWEST_POLL_S = 3.0
+_POLL_SHARE = 0.02  # of the time waited so far: a short round is noticed soon, a long one is not asked about often
 _PULLS_AT_A_TIME = 4
+_SLOT_PATIENCE_S = 60.0
 
 
 def ask(
@@ -81,17 +83,21 @@ def _poll(
     done: threading.Event,
     arrived: queue.Queue[tuple[int, Message]],
 ) -> None:
-    wait = _FIRST_POLL_S
+    started = time.monotonic()
+    patience = min(_SLOT_PATIENCE_S, (end - started) / 4)
     while not done.is_set() and time.monotonic() < end:
-        if slots.acquire(timeout=0.5):
-            try:
-                replies = list(grid.pull_messages([message_id]))
-            except Exception as error:  # the link to Flower may be down for a moment; the deadline decides
-                _LOG.warning("a reply could not be pulled (%s); trying again", type(error).__name__)
-                replies = []
-            if replies:
-                arrived.put((node, replies[0]))
-                return
+        # Where no slot came free for so long, pulls hang on cut links and keep theirs. This one goes on without; when
+        # its reply is dealt with, the slot given back stands in for a lost one.
+        has_slot = slots.acquire(timeout=patience)
+        try:
+            replies = [] if done.is_set() else list(grid.pull_messages([message_id]))
+        except Exception as error:  # the link to Flower may be down for a moment; the deadline decides
+            _LOG.warning("a reply could not be pulled (%s); trying again", type(error).__name__)
+            replies = []
+        if replies:
+            arrived.put((node, replies[0]))
+            return
+        if has_slot:
             slots.release()
-            done.wait(wait)
-            wait = min(wait * 1.5, _SLOWEST_POLL_S)
+        waited = time.monotonic() - started
+        done.wait(min(max(_FASTEST_POLL_S, _POLL_SHARE * waited), _SLOWEST_POLL_S))

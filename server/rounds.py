@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from protocols.codec import encode_request, payload_bytes
 from protocols.error_codes import ContractError, ErrorCode
-from protocols.errors import WorkError
+from protocols.errors import UsageError, WorkError
 from protocols.messages import HelloRequest, TrainReply, TrainRequest
 from protocols.plan import Plan
 from server.aggregate import WeightedMean
@@ -60,6 +60,8 @@ class Study:
         self._folder = folder
         self._plan: Plan = folder.plan()
         self._manifest = folder.manifest()
+        if self._manifest.digest != self._plan.manifest_digest:
+            raise UsageError(f"The plan in {folder.path} is for another model than the one in {folder.model}.")
         self._stop = stop
         self._on_round = on_round
         self._roster: dict[int, int] = {}  # node -> site number
@@ -170,7 +172,13 @@ class Study:
             except ContractError as error:
                 refused.append(Refusal(site=None, code=error.code.name))
 
-        silent = ask(self._grid, messages, deadline_s=_HELLO_DEADLINE_S, on_reply=take, stop=self._stop)
+        silent = ask(
+            self._grid,
+            messages,
+            deadline_s=min(_HELLO_DEADLINE_S, self._plan.deadline_s),
+            on_reply=take,
+            stop=self._stop,
+        )
         return refused + [Refusal(site=None, code=ErrorCode.NO_REPLY.name)] * len(silent)
 
     def _require_quorum(self, count: int, what: str, refused: list[Refusal]) -> None:

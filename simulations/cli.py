@@ -47,6 +47,9 @@ def simulate(
     engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules.")] = "rules",
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of the federated arms.")] = None,
     size: Annotated[str | None, typer.Option("--size", help="Model size, e.g. pico, nano, micro, mini, 125m.")] = None,
+    outer: Annotated[
+        str | None, typer.Option("--outer", help="Outer optimizer of the federated arms: fedavg or nesterov.")
+    ] = None,
     packing: Annotated[
         str, typer.Option("--packing", help="stream: rows are full; patient: no two patients share a row.")
     ] = "stream",
@@ -96,6 +99,7 @@ def simulate(
             engine=cast("Literal['rules']", engine),
             rounds=rounds,
             size=size,
+            outer=cast("Literal['fedavg'] | None", outer),
             packing=cast("Literal['stream']", packing),
             deidentify=cast("Literal['none']", deidentify),
             evals=dict(_eval_set(e) for e in evals or ()),

@@ -23,6 +23,7 @@ class Options(BaseModel):
         engine: who rephrases.
         rounds: instead of the scenario's.
         size: model size instead of the scenario's.
+        outer: outer optimizer instead of the scenario's.
         packing: how rows are filled; "patient" never lets two patients share a row.
         deidentify: how notes are cleaned.
         evals: further evaluation sets by name.
@@ -42,6 +43,7 @@ class Options(BaseModel):
     engine: Literal["rules"] = "rules"
     rounds: Annotated[int, Field(ge=1, le=100_000)] | None = None
     size: str | None = None
+    outer: Literal["fedavg", "nesterov"] | None = None
     packing: Literal["stream", "patient"] = "stream"
     deidentify: Literal["none", "pattern"] = "pattern"
     evals: dict[str, Path] = {}

@@ -27,7 +27,7 @@ from site_client.notes.reader import read_notes
 from site_client.progress import Advance
 from site_client.store import read_split, write_notes
 
-_GENERATED_NOTES = 2_400
+_GENERATED_NOTES = 2_000
 _DEFAULT_SITES = 5
 
 

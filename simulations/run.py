@@ -22,7 +22,7 @@ from simulations.prepare import Prepared, prepare, site_folders
 from simulations.report import write_report
 from simulations.results import Arm, Corpus, GateFacts, Results, SiteFacts, WireFacts
 from simulations.run_folder import RunFolder
-from simulations.scenarios import Scenario, scenario
+from simulations.scenarios import OUTER_RECIPES, Scenario, scenario
 from site_client.corpus import training_documents
 from site_client.engines.rules_engine import RulesEngine
 from site_client.folder import secure_umask
@@ -102,6 +102,7 @@ def _chosen_scenario(options: Options) -> Scenario:
         base,
         rounds=options.rounds or base.rounds,
         size=options.size or base.size,
+        outer=OUTER_RECIPES[options.outer] if options.outer else base.outer,
         recipe=base.recipe.model_copy(update={"packing": options.packing, "seed": options.seed}),
     )
 

@@ -10,6 +10,10 @@ from protocols.messages import Corpus, InnerRecipe
 from protocols.plan import OuterRecipe
 
 Trainer = Literal["site", "federated", "pooled"]
+OUTER_RECIPES = {
+    "fedavg": OuterRecipe(name="fedavg", lr=1.0),
+    "nesterov": OuterRecipe(name="nesterov", lr=0.7, momentum=0.9),  # DiLoCo, arXiv 2311.08105
+}
 _EVERYONE: tuple[Trainer, ...] = ("site", "federated", "pooled")
 
 
@@ -45,9 +49,9 @@ class Scenario:
     summary: str
     arms: tuple[ArmSpec, ...]
     size: str = "nano"
-    rounds: int = 5
-    recipe: InnerRecipe = InnerRecipe(steps=8, rows=6, row_length=256, peak_lr=3e-3, warmup_steps=6)
-    outer: OuterRecipe = OuterRecipe()
+    rounds: int = 8
+    recipe: InnerRecipe = InnerRecipe(steps=8, rows=3, row_length=256, peak_lr=3e-3, warmup_steps=8)
+    outer: OuterRecipe = OUTER_RECIPES["fedavg"]
     site_map: str | None = None
 
 
@@ -77,6 +81,8 @@ SCENARIOS = {
             summary="MTSamples as five hospitals by specialty, with discharge summaries and generic notes held out.",
             arms=_grid(_EVERYONE, ("real", "real+synthetic")),
             site_map="five-hospitals",
+            rounds=16,
+            recipe=InnerRecipe(steps=10, rows=4, row_length=256, peak_lr=3e-3, warmup_steps=16),
         ),
         replace(
             _DEMO,

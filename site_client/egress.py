@@ -7,6 +7,7 @@ refused: Flower itself would send the text of an exception to the coordinator, a
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def _answer(
     try:
         if message.metadata.message_type == "query.hello":
             decode_request(message.content, HelloRequest)
-            records = call_next(message, context).content
+            records = call_next(_apart(message), context).content
             hello = decode_reply(records, HelloReply, malformed=ErrorCode.REPLY_NOT_LISTED)
             return _release(message, book, hello)
         if message.metadata.message_type != "train":
@@ -63,7 +64,7 @@ def _answer(
         request = decode_request(message.content, TrainRequest)
         study, round_number = request.study, request.round
         manifest = ParameterManifest.of(decode_weights(message.content))
-        records = call_next(message, context).content
+        records = call_next(_apart(message), context).content
         reply = decode_reply(records, TrainReply, malformed=ErrorCode.REPLY_NOT_LISTED)
         if reply.round != request.round:
             raise ContractError(ErrorCode.REPLY_NOT_LISTED, "round")
@@ -121,6 +122,13 @@ def _release(
         arrays_sha256=digest.hexdigest() if arrays else "",
     )
     return Message(records, reply_to=message)
+
+
+def _apart(message: Message) -> Message:
+    """Give the handler metadata of its own: the reply takes its address and group from the request as it arrived."""
+    twin = copy.copy(message)
+    twin.__dict__["_metadata"] = copy.copy(message.metadata)
+    return twin
 
 
 def _refusal(message: Message, code: ErrorCode) -> Message:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 VERSION = "1"
 
+_SHORT_CHUNK_SLACK = 80  # characters
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NEGATION = re.compile(r"\b(?:no|not|denies|denied|without|negative|never|none|nor|absent|absence)\b", re.I)
@@ -53,7 +54,8 @@ def _changed(source: str, rephrased: str) -> bool:
 
 
 def _length(source: str, rephrased: str) -> bool:
-    return 0.5 <= len(rephrased) / max(1, len(source)) <= 2.5
+    # A telegraphic line of a few words may grow more than its share when it becomes a sentence.
+    return 0.5 * len(source) <= len(rephrased) <= 2.5 * len(source) + _SHORT_CHUNK_SLACK
 
 
 def _no_loop(_: str, rephrased: str) -> bool:

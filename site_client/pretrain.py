@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from protocols.manifest import Arrays
 
 _KEPT_STATES = 2
-_MAX_VALIDATION_NOTES = 64
+_MAX_VALIDATION_NOTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

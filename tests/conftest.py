@@ -43,6 +43,9 @@ def _umask_stays_within_the_test():
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level vocabulary of 300 entries, learnt from the sentences above."""
+    import torch
+
+    torch.set_num_threads(1)  # threads of tiny products wait for one another longer than they work
     from modeling.tokenizer import train_tokenizer
 
     return train_tokenizer(SENTENCES, vocab_size=300)

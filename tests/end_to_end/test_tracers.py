@@ -76,7 +76,9 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         for i in range(240):
             note = [_tracer(rng) for _ in range(4)]
             tracers += note
-            text = f"Pt {note[0]} c/o pain x{i} days, no {note[1]} fever. BP 1{i % 60:02d}/80. Hx of {note[2]}, hip {i}."
+            text = (
+                f"Pt {note[0]} c/o pain x{i} days, no {note[1]} fever. BP 1{i % 60:02d}/80. Hx of {note[2]}, hip {i}."
+            )
             writer.writerow([f"n-{note[3]}", f"p-{note[3]}", f"h{i % 2}", "progress", text])
     options = Options(notes=(folder / "notes.csv",), site_by="hospital", scenario="smoke", deidentify="none")
     simulate(options, folder / "run", resume=False, overwrite=False, quiet=True)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from protocols.codec import decode_request, decode_weights, encode_reply
-from protocols.manifest import Arrays
 from protocols.messages import CONTRACT_VERSION, HelloReply, TrainReply, TrainRequest
 
 Answer = RecordDict | Error | None
+Arrays = Mapping[str, np.ndarray]
 Node = Callable[[Message], Answer]
 
 
@@ -92,12 +92,12 @@ class FakeGrid(Grid):
 
 def drift(site: int, round_number: int, weights: Arrays) -> dict[str, np.ndarray]:
     """What a well-behaved site learns: something that depends on the site, the round and the weights."""
-    return {
-        name: (
-            0.1 * (site + 1) - 0.03 * round_number * value + 0.01 * np.arange(value.size).reshape(value.shape)
-        ).astype(np.float32)
-        for name, value in weights.items()
-    }
+
+    def learn(value: np.ndarray) -> np.ndarray:
+        ramp = 0.01 * np.arange(value.size).reshape(value.shape)
+        return (0.1 * (site + 1) - 0.03 * round_number * value + ramp).astype(np.float32)
+
+    return {name: learn(value) for name, value in weights.items()}
 
 
 def facts(round_number: int, **fields: float) -> dict[str, float]:

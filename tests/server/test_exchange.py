@@ -52,6 +52,13 @@ def test_reply_that_hangs_while_it_is_pulled_does_not_hold_the_deadline():
     assert seconds < 3.0
 
 
+def test_many_hanging_replies_do_not_keep_the_others_out():
+    grid = FakeGrid(dict.fromkeys(range(1, 13), echo))
+    grid.hanging = {1, 2, 3, 4, 5, 6}
+    answered, silent, _ = ask_all(grid, deadline_s=3.0)
+    assert (answered, silent) == ({7, 8, 9, 10, 11, 12}, {1, 2, 3, 4, 5, 6})
+
+
 def test_link_that_fails_for_a_moment_costs_no_reply():
     grid = FakeGrid(dict.fromkeys(range(1, 8), echo))
     grid.flaky = dict.fromkeys(range(1, 8), 2)
