@@ -85,7 +85,7 @@ def make_hospitals(
             pseudonym_key=key,
         )
         write_notes(folder.notes, notes, splits)
-        hospitals.append(Hospital(name=name, folder=folder, facts=_facts(name, notes, splits, assignment)))
+        hospitals.append(Hospital(name=name, folder=folder, facts=_facts(name, notes, splits)))
     if not hospitals:
         raise UsageError("No hospital has enough notes.", hint="give more notes")
     return hospitals
@@ -117,10 +117,9 @@ def _too_small(notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> str |
     return None
 
 
-def _facts(name: str, notes: Sequence[CleanNote], splits: Mapping[str, Split], assignment: Assignment) -> SiteFacts:
+def _facts(name: str, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> SiteFacts:
     names: tuple[Split, ...] = ("train", "validation", "test")
     patients = {n.patient_key for n in notes}
-    copies = sum(n.copies for n in assignment.hospitals[name])
     return SiteFacts(
         name=name,
         notes={s: sum(splits[n.patient_key] == s for n in notes) for s in names},
@@ -128,7 +127,7 @@ def _facts(name: str, notes: Sequence[CleanNote], splits: Mapping[str, Split], a
         note_types=dict(Counter(n.note_type or "unknown" for n in notes).most_common(20)),
         real_tokens=0,
         synthetic_tokens=0,
-        dropped={"duplicate_text": copies} if copies else {},
+        dropped={},  # duplicates go before hospitals are made, so that none lies on two sides of a split
     )
 
 

@@ -49,8 +49,8 @@ class Scenario:
     summary: str
     arms: tuple[ArmSpec, ...]
     size: str = "nano"
-    rounds: int = 8
-    recipe: InnerRecipe = InnerRecipe(steps=8, rows=3, row_length=256, peak_lr=3e-3, warmup_steps=8)
+    rounds: int = 12
+    recipe: InnerRecipe = InnerRecipe(steps=8, rows=2, row_length=256, peak_lr=4e-3, warmup_steps=8)
     outer: OuterRecipe = OUTER_RECIPES["fedavg"]
     site_map: str | None = None
 
@@ -81,8 +81,8 @@ SCENARIOS = {
             summary="MTSamples as five hospitals by specialty, with discharge summaries and generic notes held out.",
             arms=_grid(_EVERYONE, ("real", "real+synthetic")),
             site_map="five-hospitals",
-            rounds=16,
-            recipe=InnerRecipe(steps=10, rows=4, row_length=256, peak_lr=3e-3, warmup_steps=16),
+            rounds=24,
+            recipe=InnerRecipe(steps=12, rows=2, row_length=256, peak_lr=3e-3, warmup_steps=16),
         ),
         replace(
             _DEMO,
