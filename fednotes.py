@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 
 # Before any library that phones home or looks for a hub is imported; their switches are read at import time.
 QUIET = {
@@ -17,6 +18,7 @@ QUIET = {
 }
 os.environ.update(QUIET)
 
+import click  # noqa: E402
 import typer  # noqa: E402
 
 from modeling.cli import app as model_app  # noqa: E402
@@ -36,16 +38,45 @@ app.add_typer(site_app, name="site")
 app.add_typer(model_app, name="model")
 
 
+_TYPER_INTERRUPTED = 130  # what Typer makes of Ctrl-C
+
+
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage or configuration."""
+    """Run the command line: exit status 0 done, 1 the work failed, 2 wrong usage or configuration.
+
+    An error that nobody foresaw shows its type and place alone, as its text may quote a note; with FEDNOTES_DEBUG=1 it
+    shows its traceback.
+    """
     try:
-        app()
+        status = app(standalone_mode=False)  # or else Typer would choose exit codes of its own
+        if status == _TYPER_INTERRUPTED:
+            raise KeyboardInterrupt
     except FednotesError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("error: stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(1)
+        _say(f"error: {error}")
+        status = error.exit_status
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("error: stopped by Ctrl-C")
+        status = 1
+    except Exception as error:
+        if os.environ.get("FEDNOTES_DEBUG") == "1":
+            raise
+        _say(f"error: unexpected {type(error).__name__} at {_place(error)}")
+        _say("hint: set FEDNOTES_DEBUG=1 to see the traceback; it may quote notes")
+        status = 1
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _place(error: Exception) -> str:
+    """Module and line that raised an error."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{frame.f_globals.get('__name__', 'unknown')}:{line}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ IGNORED = -100
 """Target of a padded position; the loss skips it."""
 
 
+_NO_UNIT = -1  # padding belongs to nobody
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TokenBatch:
     """One batch of packed rows.
@@ -94,7 +97,8 @@ class RowStream:
         self._padding = padding
         self._seed = seed
         self._epoch = -1
-        self._rows: NDArray[np.int32] = np.empty((0, 3, row_length), np.int32)
+        self._rows: NDArray[np.int32] = np.empty((0, 4, row_length), np.int32)
+        self._unit_numbers = {unit: i for i, unit in enumerate(sorted({d.unit for d in documents}))}
         if packing == "stream":
             self.rows_per_epoch = self.num_tokens // row_length
         else:
@@ -118,9 +122,21 @@ class RowStream:
             rows: R.
         """
         first = step * rows
-        picked = np.stack([self._row(index) for index in range(first, first + rows)])  # (R, 3, T)
+        picked = np.stack([self._row(index) for index in range(first, first + rows)])  # (R, 4, T)
         tensor = torch.from_numpy(picked.astype(np.int64))
         return TokenBatch(input_ids=tensor[:, 0], targets=tensor[:, 1], position_ids=tensor[:, 2])
+
+    def num_units(self, first_step: int, steps: int, rows: int) -> int:
+        """Count the privacy units whose tokens are in the batches of some steps.
+
+        Args:
+            first_step: as in :meth:`batch`.
+            steps: how many.
+            rows: R.
+        """
+        indices = range(first_step * rows, (first_step + steps) * rows)
+        seen = {int(u) for index in indices for u in np.unique(self._row(index)[3])}
+        return len(seen - {_NO_UNIT})
 
     def _row(self, index: int) -> NDArray[np.int32]:
         epoch, within = divmod(index, self.rows_per_epoch)
@@ -130,16 +146,17 @@ class RowStream:
         return row
 
     def _pack_epoch(self, epoch: int) -> NDArray[np.int32]:
-        """Pack one shuffled pass; (rows_per_epoch, 3, T)."""
+        """Pack one shuffled pass; (rows_per_epoch, 4, T): inputs, targets, positions, units."""
         rng = np.random.default_rng([self._seed, epoch])
         if self._packing == "stream":
             order = rng.permutation(len(self._documents))
             stream = self._stream([self._documents[i] for i in order])
-            rows = self._rows_of(stream[:, : self.rows_per_epoch * self._row_length])
+            packed = self._rows_of(stream[:, : self.rows_per_epoch * self._row_length])
         else:
             packed = np.concatenate([self._rows_of(self._pad(self._stream(d))) for d in self._by_unit().values()])
-            rows = packed[rng.permutation(len(packed))]
-        return rows
+        # Rows are shuffled too: neighbours of one long note would fill a batch with one patient.
+        shuffled: NDArray[np.int32] = packed[rng.permutation(len(packed))]
+        return shuffled
 
     def _by_unit(self) -> dict[str, list[Document]]:
         units: dict[str, list[Document]] = {}
@@ -148,28 +165,30 @@ class RowStream:
         return units
 
     def _stream(self, documents: Sequence[Document]) -> NDArray[np.int32]:
-        """Concatenate inputs, targets and flags of first positions; (3, tokens)."""
+        """Concatenate inputs, targets, flags of first positions and unit numbers; (4, tokens)."""
         end = np.array([self._end_of_note], np.int32)
         inputs = np.concatenate([part for d in documents for part in (end, d.tokens)])
         targets = np.concatenate([part for d in documents for part in (d.tokens, end)])
         first = np.zeros_like(inputs)
         first[np.cumsum([0, *map(_length, documents)])[:-1]] = 1
-        return np.stack([inputs, targets, first])
+        lengths = [_length(d) for d in documents]
+        units = np.repeat(np.array([self._unit_numbers[d.unit] for d in documents], np.int32), lengths)
+        return np.stack([inputs, targets, first, units])
 
     def _pad(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
         """Fill up one patient's stream to whole rows; the padding attends to itself alone."""
         missing = -stream.shape[1] % self._row_length
-        fill = np.zeros((3, missing), np.int32)
-        fill[0], fill[1], fill[2, :1] = self._padding, IGNORED, 1
+        fill = np.zeros((4, missing), np.int32)
+        fill[0], fill[1], fill[2, :1], fill[3] = self._padding, IGNORED, 1, _NO_UNIT
         return np.concatenate([stream, fill], axis=1)
 
     def _rows_of(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Cut a stream into rows and turn its flags into positions; (rows, 3, T)."""
-        inputs, targets, first = stream.reshape(3, -1, self._row_length)
+        """Cut a stream into rows and turn its flags into positions; (rows, 4, T)."""
+        inputs, targets, first, units = stream.reshape(4, -1, self._row_length)
         first[:, 0] = 1  # the rest of a cut note starts anew: what came before lies in another row
         index = np.arange(self._row_length, dtype=np.int32)
         positions = index - np.maximum.accumulate(np.where(first, index, 0), axis=1)
-        return np.stack([inputs, targets, positions], axis=1)
+        return np.stack([inputs, targets, positions, units], axis=1)
 
 
 def _length(document: Document) -> int:

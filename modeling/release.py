@@ -20,27 +20,29 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from modeling.arrays import load_arrays
+from modeling.arrays import load_arrays, to_arrays
 from modeling.sizes import decoder_config
 from protocols.durable import whole_folder
 from protocols.errors import UsageError
+from protocols.manifest import MANIFEST_FILE, ParameterManifest
 
 # A library's bar for a load of milliseconds would only break the command's own bars.
 disable_progress_bar()
 
 
-def new_model(size: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def new_model(size: str, tokenizer: PreTrainedTokenizerFast, seed: int, context: int | None = None) -> LlamaForCausalLM:
     """Make a decoder with fresh weights, reproducibly.
 
     Args:
         size: a key of ``modeling.sizes.SIZES``.
         tokenizer: gives vocabulary size and special tokens.
         seed: of the initial weights.
+        context: longest row that it will be trained on [tokens]; the size's own when None.
 
     Raises:
         UsageError: for an unknown size.
     """
-    config = decoder_config(size, len(tokenizer), int(tokenizer.eos_token_id), int(tokenizer.pad_token_id))
+    config = decoder_config(size, len(tokenizer), int(tokenizer.eos_token_id), int(tokenizer.pad_token_id), context)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
@@ -58,6 +60,8 @@ def save_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
     with whole_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+        manifest = ParameterManifest.of(to_arrays(model))
+        (partial / MANIFEST_FILE).write_text(manifest.model_dump_json(), encoding="utf-8")
         (partial / "README.md").write_text(card, encoding="utf-8")
 
 

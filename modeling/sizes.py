@@ -38,7 +38,9 @@ SIZES = {
 }
 
 
-def decoder_config(size: str, vocab_size: int, eos_token_id: int, pad_token_id: int) -> LlamaConfig:
+def decoder_config(
+    size: str, vocab_size: int, eos_token_id: int, pad_token_id: int, context: int | None = None
+) -> LlamaConfig:
     """Give the Llama configuration of a named size.
 
     Args:
@@ -46,6 +48,7 @@ def decoder_config(size: str, vocab_size: int, eos_token_id: int, pad_token_id: 
         vocab_size: of the tokenizer.
         eos_token_id: ends a note, and begins the next one.
         pad_token_id: fills a row.
+        context: longest row [tokens]; the size's own when None.
 
     Raises:
         UsageError: for an unknown size.
@@ -63,7 +66,7 @@ def decoder_config(size: str, vocab_size: int, eos_token_id: int, pad_token_id: 
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
-        max_position_embeddings=shape.context,
+        max_position_embeddings=context or shape.context,
         tie_word_embeddings=True,
         bos_token_id=eos_token_id,
         eos_token_id=eos_token_id,

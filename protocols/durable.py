@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from protocols.errors import WorkError
+from protocols.errors import FednotesError, WorkError
+
+_DISK_FULL = "No space left on device"  # in the words of the system, which every library passes on
 
 
 @contextmanager
@@ -22,18 +24,17 @@ def whole_file(path: Path) -> Iterator[Path]:
         WorkError: the disk is full or the folder cannot be written; what was at ``path`` before is untouched.
     """
     partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(mode=0o600)
-        yield partial
-        _flush(partial)
-        partial.replace(path)
-        _flush(path.parent)
-    except OSError as error:
-        raise _could_not_write(path, error) from error
-    finally:
-        with suppress(OSError):  # on a disk that takes nothing, the error above is the one to tell
-            partial.unlink(missing_ok=True)
+    with _failures_told(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.touch(mode=0o600)
+            yield partial
+            _flush(partial)
+            partial.replace(path)
+            _flush(path.parent)
+        finally:
+            with suppress(OSError):  # on a disk that takes nothing, the error above is the one to tell
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -44,22 +45,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
         WorkError: as in :func:`whole_file`.
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    try:
-        if old.exists() and not path.exists():
-            old.replace(path)  # a process was killed between the two renames
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, mode=0o700)
-        yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        _swap(partial, path, old)
-        _flush(path.parent)
-    except OSError as error:
-        raise _could_not_write(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    with _failures_told(path):
+        try:
+            if old.exists() and not path.exists():
+                old.replace(path)  # a process was killed between the two renames
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True, mode=0o700)
+            yield partial
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            _swap(partial, path, old)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,8 +93,21 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _could_not_write(path: Path, error: OSError) -> WorkError:
-    return WorkError(
-        f"{path} could not be written: {error.strerror or type(error).__name__}.",
-        hint="free some space or choose another folder, then run again; nothing is half-written",
-    )
+@contextmanager
+def _failures_told(path: Path) -> Iterator[None]:
+    """Tell a failed write as a WorkError, also where a library dresses a full disk up as an error of its own."""
+    try:
+        yield
+    except FednotesError:
+        raise
+    except Exception as error:
+        if _DISK_FULL in str(error):
+            reason = _DISK_FULL
+        elif isinstance(error, OSError):
+            reason = error.strerror or type(error).__name__
+        else:
+            raise
+        raise WorkError(
+            f"{path} could not be written: {reason}.",
+            hint="free some space or choose another folder, then run again; nothing is half-written",
+        ) from error

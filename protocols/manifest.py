@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[np.float32]]
 
+MANIFEST_FILE = "manifest.json"
+"""Name of the manifest in a model folder."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 Dim = Annotated[int, Field(ge=1, le=2**31)]
 

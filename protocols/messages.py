@@ -8,9 +8,9 @@ a new field is a visible choice in a diff.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 CONTRACT_VERSION = 1
 
@@ -69,6 +69,12 @@ class TrainRequest(Message):
     corpus: Corpus
     recipe: InnerRecipe
 
+    @model_validator(mode="after")
+    def _round_is_planned(self) -> Self:
+        if self.round > self.rounds:
+            raise ValueError("round is behind the last one")
+        return self
+
 
 class HelloRequest(Message):
     """Coordinator to site: who are you, and do we speak the same contract?"""
@@ -99,7 +105,8 @@ class TrainReply(Outbound):
 
     round: Round = Field(description="A late reply must not be counted in another round.")
     train_tokens: Annotated[int, Field(ge=0, le=10**12)] = Field(
-        description="Tokens trained on in this round, needed to compare arms at equal tokens; set by the recipe."
+        description="Tokens trained on in this round, needed to compare arms at equal tokens; set by the recipe, or else "
+        "rounded to the nearest 1,000."
     )
     corpus_tokens: Annotated[int, Field(ge=0, le=10**15, multiple_of=1_000)] = Field(
         description="Size of the training corpus, the weight in the average; rounded to the nearest 1,000 tokens."
@@ -108,10 +115,10 @@ class TrainReply(Outbound):
         description="Mean loss of the round [nats/token], to see divergence; rounded to 4 digits."
     )
     validation_bits: Annotated[int, Field(ge=0, le=10**13)] = Field(
-        description="Bits that the weights received need for the site's validation notes; 0 below the minimum count."
+        description="Bits that the received weights need for so many bytes of validation notes; 0 if withheld."
     )
-    validation_bytes: Annotated[int, Field(ge=0, le=10**13)] = Field(
-        description="UTF-8 bytes of those notes, the denominator of bits per byte; 0 below the minimum count."
+    validation_bytes: Annotated[int, Field(ge=0, le=10**13, multiple_of=1_000)] = Field(
+        description="UTF-8 bytes of those notes, below the bits in bits per byte; rounded to the nearest 1,000."
     )
 
 
@@ -119,7 +126,7 @@ class SiteLimits(Message):
     """What a site allows to leave, from its own configuration; a run cannot loosen it.
 
     Attributes:
-        min_patients: nothing is computed on fewer training patients, and no count over fewer patients leaves.
+        min_patients: no update is made from the notes of fewer patients, and no number about fewer leaves.
         max_update_norm: L2 bound on a whole update.
     """
 

@@ -100,7 +100,9 @@ class Study:
         )
         records = encode_request(request, state.weights)
         tally = _RoundTally(refused=unnamed)
-        messages = [Message(records, dst_node_id=node, message_type="train") for node in self._roster]
+        messages = [
+            Message(records, dst_node_id=node, message_type="train", ttl=self._plan.deadline_s) for node in self._roster
+        ]
         silent = ask(
             self._grid,
             messages,

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from modeling.arrays import load_arrays, to_arrays
 from modeling.packing import Document
 from modeling.release import load_model, load_tokenizer
-from protocols.durable import whole_file
+from protocols.durable import whole_file, whole_folder
 from protocols.messages import Corpus, InnerRecipe
 from protocols.plan import Plan
 from server.state import RoundRecord, ServerFolder
@@ -186,7 +186,8 @@ class Arms:
         sites = len(self._prepared.sites)
         path = self._run.study(name)
         if not (path / "model").exists():
-            shutil.copytree(self._run.initial_model, path / "model")
+            with whole_folder(path / "model") as partial:
+                shutil.copytree(self._run.initial_model, partial, dirs_exist_ok=True)
         plan = Plan(
             study=name,
             rounds=self._scenario.rounds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from protocols.errors import UsageError
 from site_client.duplicates import UniqueNote
+
+MAX_HOSPITALS = 999
+MAX_NAME_LENGTH = 80  # [characters]
 
 REST = "rest"
 """Evaluation set of the notes that no hospital of a map claims."""
@@ -92,7 +95,7 @@ def by_group(notes: Sequence[UniqueNote], sites: int | None) -> Assignment:
         sites: number of hospitals; one a value when None.
 
     Raises:
-        UsageError: more sites than values.
+        UsageError: more sites than values, or values that do not look like names of hospitals.
     """
     result = Assignment(hospitals={})
     groups: dict[str, list[UniqueNote]] = {}
@@ -101,6 +104,7 @@ def by_group(notes: Sequence[UniqueNote], sites: int | None) -> Assignment:
             groups.setdefault(note.groups[0].strip(), []).append(note)
         else:
             result.dropped["no_group"] += 1
+    _require_hospitals(groups, len(notes))
     wanted = len(groups) if sites is None else sites
     if wanted > len(groups):
         raise UsageError(
@@ -114,6 +118,27 @@ def by_group(notes: Sequence[UniqueNote], sites: int | None) -> Assignment:
         title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
         result.hospitals[title] = [n for name in names for n in groups[name]]
     return result
+
+
+def _require_hospitals(groups: Collection[str], notes: int) -> None:
+    """Refuse a column of identifiers or of texts; its values would become names in the report, so none is shown here.
+
+    Raises:
+        UsageError: no value, too many, or too long ones.
+    """
+    long = sum(len(group) > MAX_NAME_LENGTH for group in groups)
+    if not groups:
+        problem = f"is empty in all {notes:,} notes"
+    elif len(groups) > MAX_HOSPITALS:
+        problem = f"has {len(groups):,} different values, more than the {MAX_HOSPITALS} hospitals that there can be"
+    elif long:
+        problem = f"has {long:,} values that are longer than {MAX_NAME_LENGTH} characters"
+    else:
+        return
+    raise UsageError(
+        f"The column of --site-by {problem}: it does not hold hospitals.",
+        hint="name another column, or leave --site-by out to deal patients out",
+    )
 
 
 def by_patient(notes: Sequence[UniqueNote], sites: int) -> Assignment:

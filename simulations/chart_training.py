@@ -36,6 +36,7 @@ from simulations.results import Arm, Corpus, Results
 _POINTS = 120  # more points per curve than this are averaged: finer than the eye sees, and the page stays small
 _MARKED = 12  # curves of up to so many points show each of them
 _NAMED_LINES = 8  # more hospitals than this are drawn unnamed, but for the best and the worst
+_REPORTED = "all that reported"  # the curve over hospitals; small ones withhold their numbers
 _KINDS: tuple[Kind, ...] = ("site", "pooled", "federated")  # drawn in this order, the federated model on top
 
 
@@ -75,7 +76,7 @@ def loss_chart(results: Results) -> Picture | None:
 
 
 def rounds_chart(results: Results) -> Picture | None:
-    """Draw bits per byte on validation notes by federated round, by hospital and over all; None without rounds."""
+    """Draw bits per byte on validation notes by federated round, by hospital and over all that reported; None without rounds."""
     series = {corpus: lines for corpus, arm in _federated(results).items() if (lines := _by_site(arm))}
     if not series:
         return None
@@ -99,14 +100,18 @@ def rounds_chart(results: Results) -> Picture | None:
             _name_lines(axes, {site: points[-1][1] for site, points in lines.items()}, names)
 
     corpus, lines = next(iter(series.items()))
-    points = lines.get("all") or next(iter(lines.values()))
+    first = next(iter(lines))
+    points = lines.get("all") or lines[first]
+    whose = "all hospitals that reported" if "all" in lines else names[first]
     verb = "improves" if points[-1][1] < points[0][1] else "does not improve"
     return picture(
         "rounds",
         title="Bits per byte by round",
-        label="Bits per byte on validation notes by federated round, a line per hospital and one over all.",
+        label="Bits per byte on validation notes by federated round, a line per hospital that reported and one over "
+        "all of them.",
         conclusion=f"Trained on {CORPUS_NAMES[corpus]}, the federated model {verb} over the rounds: from "
-        f"{points[0][1]:.3f} to {points[-1][1]:.3f} bits per byte on validation notes.",
+        f"{points[0][1]:.3f} to {points[-1][1]:.3f} bits per byte on the validation notes of {whose}. A hospital with "
+        "few validation patients does not report.",
         size=(WIDE, 20 + 260 * math.ceil(len(series) / 2)),
         draw=draw,
     )
@@ -230,7 +235,7 @@ def _name_lines(axes: Axes, ends: dict[str, float], names: dict[str, str]) -> No
     sunk = max(0.0, low - heights[0])  # the stack reaches below the panel, where the ticks are
     for site, height in zip(named, heights, strict=True):
         axes.annotate(
-            "all hospitals" if site == "all" else names[site],
+            _REPORTED if site == "all" else names[site],
             (1.02, height + sunk),
             xycoords=("axes fraction", "data"),
             va="center_baseline",

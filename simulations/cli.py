@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -134,12 +136,18 @@ def evaluate(
     """
     from modeling.release import load_model
     from simulations.evaluation import evaluate_notes
+    from site_client.notes.quarantine import Quarantine
     from site_client.progress import Steps
 
     columns = columns_from(preset, text=text_column, patient_id=patient_column, note_type=type_column)
     loaded, tokenizer = load_model(model)
-    with Steps(quiet=as_json).step("evaluation", "Scoring notes") as advance:
-        scores = evaluate_notes(loaded, tokenizer, notes, columns, advance)
+    quarantine = Quarantine()
+    try:
+        with Steps(quiet=as_json).step("evaluation", "Scoring notes") as advance:
+            scores = evaluate_notes(loaded, tokenizer, notes, columns, quarantine, advance)
+    finally:  # where no note was left, these are the reasons
+        if left_out := quarantine.counts():
+            print(f"Records left out: {_by_reason(left_out)}", file=sys.stderr)
     if as_json:
         print(json.dumps({name: score.model_dump() for name, score in scores.items()}))
         return
@@ -159,6 +167,10 @@ def _eval_set(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _by_reason(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {number:,}" for reason, number in counts.items())
+
+
 def _print_summary(results: Results, out: Path) -> None:
     console = Console()
     table = Table(title="Bits per byte on the held-out notes of all hospitals (lower is better)")
@@ -175,5 +187,13 @@ def _print_summary(results: Results, out: Path) -> None:
     console.print(table)
     if results.gates.engine == "rules":
         console.print("Rephrasings are by the rules engine, a deterministic rewriter and no language model.")
+    if results.dropped:
+        places = (out / "prepared.json").resolve()
+        console.print(
+            f"Records left out: {_by_reason(results.dropped)}; places in {places}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
     for name in ("report.html", "results.json", "model"):
         console.print(f"{name:13}{(out / name).resolve()}", soft_wrap=True, highlight=False)

@@ -53,6 +53,7 @@ def evaluate_notes(
     tokenizer: PreTrainedTokenizerFast,
     paths: Sequence[Path],
     columns: ColumnMapping,
+    quarantine: Quarantine,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Interval]:
     """Score a model on the notes of exports: all together, and by note type.
@@ -62,12 +63,12 @@ def evaluate_notes(
         tokenizer: its own.
         paths: export files and folders.
         columns: which column holds what.
+        quarantine: counts what cannot be read.
         progress: told the number of windows just scored.
 
     Raises:
         UsageError: no note could be read.
     """
-    quarantine = Quarantine()
     key = secrets.token_bytes(32)  # pseudonyms live as long as this call
     notes = [
         clean(u.note, key, "none") for u in unique_notes(read_notes(paths, mapping=columns, quarantine=quarantine))

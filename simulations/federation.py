@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +50,13 @@ def run_federated(
     environment = {FOLDER_VARIABLE: str(server_folder.resolve()), SITES_VARIABLE: str(sites.resolve())}
     environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # Ray's default from its next release on
     cores = os.cpu_count() or 1
-    with _environment(environment), _words_of_flower_to(log), _stopped_by_ctrl_c(stop):
+    with (
+        _environment(environment),
+        _words_of_flower_to(log),
+        _stopped_by_ctrl_c(stop),
+        # Not below the run folder: Ray makes sockets there, and their paths may have no more than 107 characters.
+        tempfile.TemporaryDirectory(prefix="fednotes-", ignore_cleanup_errors=True) as ray_files,
+    ):
         run_simulation(
             server_app=make_app(stop=stop, on_round=on_round),
             client_app=client_app,
@@ -59,6 +66,7 @@ def run_federated(
                 "init_args": {
                     "num_cpus": min(cores, num_sites),
                     "include_dashboard": False,
+                    "_temp_dir": ray_files,  # for the owner alone, and gone afterwards
                     "log_to_driver": False,
                     "logging_level": logging.ERROR,
                     "object_store_memory": max(_MIN_STORE_BYTES, 8 * model_bytes),

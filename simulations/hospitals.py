@@ -16,11 +16,14 @@ from protocols.errors import UsageError
 from protocols.messages import SiteLimits
 from simulations.assignment import Assignment
 from simulations.results import SiteFacts
-from site_client.duplicates import UniqueNote
+from site_client.duplicates import fingerprint
 from site_client.folder import SiteConfig, SiteFolder
 from site_client.store import write_notes
 
 MIN_PATIENTS_TO_SPLIT = 3
+MIN_TEST_PATIENTS = 2
+_LONGEST_NOTE_TYPE = 60
+_MOST_NOTE_TYPES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,17 @@ def make_hospitals(
     Raises:
         UsageError: a hospital has too few patients to train on and to hold out.
     """
-    key = hashlib.sha256(f"fednotes simulation {seed}".encode()).digest()
+    key = simulation_key(seed)
     cleaned = {name: [clean(n.note, key, deidentify) for n in notes] for name, notes in assignment.hospitals.items()}
+    _drop_copies(cleaned, dropped)
     splits = _split(cleaned.values(), seed)
     hospitals: list[Hospital] = []
     for name, notes in cleaned.items():
         if (problem := _too_small(notes, splits)) is not None:
             if not skip_small:
+                # By its number: the values of a wrongly chosen column may be anything, names of patients too.
                 raise UsageError(
-                    f"Hospital {name!r} {problem}.",
+                    f"Hospital {list(cleaned).index(name) + 1} of {len(cleaned)} {problem}.",
                     hint="use --skip-small-sites to leave it out, fewer --sites, or more notes",
                 )
             dropped["site_too_small"] += len(notes)
@@ -91,10 +96,23 @@ def make_hospitals(
     return hospitals
 
 
-def clean_set(notes: Sequence[UniqueNote], seed: int, deidentify: Method) -> list[CleanNote]:
-    """Clean the notes of an evaluation set."""
-    key = hashlib.sha256(f"fednotes simulation {seed}".encode()).digest()
-    return [clean(n.note, key, deidentify) for n in notes]
+def simulation_key(seed: int) -> bytes:
+    """The pseudonym key of a simulation: made from the seed, so that a run can be repeated; it is no secret."""
+    return hashlib.sha256(f"fednotes simulation {seed}".encode()).digest()
+
+
+def _drop_copies(cleaned: dict[str, list[CleanNote]], dropped: Counter[str]) -> None:
+    """Drop notes that became equal when identifiers went: one letter sent to two patients is one text."""
+    seen: set[bytes] = set()
+    for name, notes in cleaned.items():
+        kept: list[CleanNote] = []
+        for note in notes:
+            mark = fingerprint(note.text)
+            if mark not in seen:
+                kept.append(note)
+            seen.add(mark)
+        dropped["duplicate_text_after_cleaning"] += len(notes) - len(kept)
+        cleaned[name] = kept
 
 
 def _split(hospitals: Iterable[Sequence[CleanNote]], seed: int) -> dict[str, Split]:
@@ -112,8 +130,9 @@ def _too_small(notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> str |
     training, least = sum(splits[p] == "train" for p in patients), SiteLimits().min_patients
     if training < least:
         return f"has {training} patients left to train on, fewer than the {least} that a site may learn from"
-    if missing := {"validation", "test"} - {splits[p] for p in patients}:
-        return f"has no patient for its {' and '.join(sorted(missing))} split"
+    held_out = sum(splits[p] == "test" for p in patients)
+    if held_out < MIN_TEST_PATIENTS:
+        return f"has {held_out} patients to test on, fewer than the {MIN_TEST_PATIENTS} that an interval needs"
     return None
 
 
@@ -124,11 +143,22 @@ def _facts(name: str, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -
         name=name,
         notes={s: sum(splits[n.patient_key] == s for n in notes) for s in names},
         patients={s: sum(splits[p] == s for p in patients) for s in names},
-        note_types=dict(Counter(n.note_type or "unknown" for n in notes).most_common(20)),
+        note_types=_note_types(notes),
         real_tokens=0,
         synthetic_tokens=0,
         dropped={},  # duplicates go before hospitals are made, so that none lies on two sides of a split
     )
+
+
+def _note_types(notes: Sequence[CleanNote]) -> dict[str, int]:
+    """Count note types. Rare and long ones are joined: where titles are typed by hand, they can name a patient."""
+    counts: Counter[str] = Counter()
+    for name, count in Counter(n.note_type or "unknown" for n in notes).most_common():
+        common = (
+            count >= SiteLimits().min_patients and len(name) <= _LONGEST_NOTE_TYPE and len(counts) < _MOST_NOTE_TYPES
+        )
+        counts[name if common else "other"] += count
+    return dict(counts)
 
 
 def _slug(name: str) -> str:

@@ -10,17 +10,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from privacy.deidentify import clean
 from privacy.note_types import CleanNote, RawNote
+from privacy.split import Split
+from protocols.durable import write_text
 from protocols.errors import UsageError
 from simulations.assignment import Assignment, SiteMap, by_group, by_map, by_patient
 from simulations.evaluation import ALL
-from simulations.hospitals import clean_set, make_hospitals
+from simulations.hospitals import Hospital, make_hospitals, simulation_key
 from simulations.options import Options
 from simulations.results import SiteFacts
 from simulations.run_folder import RunFolder
 from simulations.scenarios import Scenario
 from simulations.synthetic_notes import write_export
-from site_client.duplicates import UniqueNote, unique_notes
+from site_client.duplicates import UniqueNote, fingerprint, unique_notes
 from site_client.folder import SiteFolder
 from site_client.notes.quarantine import Quarantine
 from site_client.notes.reader import read_notes
@@ -72,8 +75,6 @@ def prepare(run: RunFolder, options: Options, scenario: Scenario, advance: Advan
     assignment = _assign(unique, options, scenario)
     dropped.update(assignment.dropped)
     dropped["duplicate_text"] += sum(n.copies for n in unique)
-    sets = {name: clean_set(notes, options.seed, options.deidentify) for name, notes in assignment.held_out.items()}
-    sets |= _extra_sets(options, unique, dropped, quarantine)
     hospitals = make_hospitals(
         assignment,
         run.sites,
@@ -83,6 +84,7 @@ def prepare(run: RunFolder, options: Options, scenario: Scenario, advance: Advan
         skip_small=options.skip_small_sites,
         dropped=dropped,
     )
+    sets = _evaluation_sets(assignment.held_out | _eval_files(options, quarantine), hospitals, options, dropped)
     names = [ALL, *sets, *(h.name for h in hospitals)]
     if clash := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"Two evaluation sets would be called {clash[0]!r}.", hint="choose another name")
@@ -117,8 +119,10 @@ def _exports(run: RunFolder, options: Options) -> Sequence[Path]:
         return options.notes
     path = run.path / "notes.csv"
     hospitals = options.sites or _DEFAULT_SITES
-    planted = write_export(path, hospitals=hospitals, notes=_GENERATED_NOTES, seed=options.seed)
-    (run.path / "planted.json").write_text(planted.to_json(), encoding="utf-8")
+    partial = run.path / ".partial.csv"  # the generator tells the format by the suffix
+    planted = write_export(partial, hospitals=hospitals, notes=_GENERATED_NOTES, seed=options.seed)
+    partial.replace(path)
+    write_text(run.path / "planted.json", planted.to_json())
     return [path]
 
 
@@ -132,7 +136,8 @@ def _read(paths: Sequence[Path], options: Options, quarantine: Quarantine, advan
     columns = replace(options.columns, group=group)
     unique = unique_notes(counted())
     if not unique:
-        raise UsageError("No note could be read.", hint="see the reasons with: fednotes site ingest PATH --dry-run")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(quarantine.counts().items()))
+        raise UsageError(f"No note could be read ({reasons or 'the export is empty'}).")
     return unique
 
 
@@ -146,17 +151,40 @@ def _assign(unique: Sequence[UniqueNote], options: Options, scenario: Scenario) 
     return by_patient(unique, options.sites or _DEFAULT_SITES)
 
 
-def _extra_sets(
-    options: Options, unique: Sequence[UniqueNote], dropped: Counter[str], quarantine: Quarantine
-) -> dict[str, list[CleanNote]]:
-    """Read the ``--eval`` files, without the texts that also stand in the notes."""
-    known = {" ".join(n.note.text.split()) for n in unique} if options.evals else set()
-    sets: dict[str, list[CleanNote]] = {}
+def _eval_files(options: Options, quarantine: Quarantine) -> dict[str, list[UniqueNote]]:
+    """Read the ``--eval`` files; where they lack the columns that were named for the notes, columns are guessed."""
+    sets: dict[str, list[UniqueNote]] = {}
     for name, path in options.evals.items():
-        found = unique_notes(read_notes([path], mapping=options.columns, quarantine=quarantine))
-        fresh = [n for n in found if " ".join(n.note.text.split()) not in known]
-        dropped["eval_text_in_notes"] += len(found) - len(fresh)
-        if not fresh:
-            raise UsageError(f"Evaluation set {name!r} has no text of its own.", hint=f"look at {path}")
-        sets[name] = clean_set(fresh, options.seed, options.deidentify)
+        try:
+            sets[name] = unique_notes(read_notes([path], mapping=options.columns, quarantine=quarantine))
+        except UsageError:
+            sets[name] = unique_notes(read_notes([path], quarantine=quarantine))
     return sets
+
+
+def _evaluation_sets(
+    sets: dict[str, list[UniqueNote]], hospitals: Sequence[Hospital], options: Options, dropped: Counter[str]
+) -> dict[str, list[CleanNote]]:
+    """Clean the further evaluation sets; texts and patients that somebody trains on do not belong in them."""
+    splits: tuple[Split, ...] = ("train", "validation")
+    trained = [n for h in hospitals for split in splits for n in read_split(h.folder.notes, split)]
+    patients, texts = {n.patient_key for n in trained}, {fingerprint(n.text) for n in trained}
+    key = simulation_key(options.seed)
+    cleaned: dict[str, list[CleanNote]] = {}
+    for name, notes in sets.items():
+        kept: list[CleanNote] = []
+        for unique in notes:
+            note = clean(unique.note, key, options.deidentify)
+            if unique.note.patient_id is not None and note.patient_key in patients:
+                dropped["eval_patient_in_training"] += 1
+            elif fingerprint(note.text) in texts:
+                dropped["eval_text_in_training"] += 1
+            else:
+                kept.append(note)
+        if not kept:
+            raise UsageError(
+                f"Evaluation set {name!r} is empty: it has no note whose patient and text nobody trains on.",
+                hint="leave it out or give other notes",
+            )
+        cleaned[name] = kept
+    return cleaned

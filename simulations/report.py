@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from protocols.errors import WorkError
+from protocols.durable import whole_file
 from simulations.chart_corpus import acceptance_chart, gates_chart, note_types_chart, tokens_chart
 from simulations.chart_evaluation import evaluation_chart
 from simulations.chart_headline import (
@@ -85,26 +83,14 @@ def write_report(results: Results, path: Path) -> None:
 
     Args:
         results: what the simulation found. Names in it may hold anything; they are escaped.
-        path: the HTML file to write or replace; its folder must exist.
+        path: the HTML file to write or replace; for its owner alone, as it names hospitals and note types.
 
     Raises:
-        WorkError: the folder of ``path`` cannot be written.
+        WorkError: ``path`` cannot be written.
     """
-    page = render_report(results).encode("utf-8", errors="replace")
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # the page holds totals only and is meant to be handed on
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        message = f"The report page could not be written to {path}: {error.strerror}."
-        raise WorkError(message, hint="check that the folder exists, is writable and has space left") from error
+    page = render_report(results).encode("utf-8", errors="replace")  # a name may hold what is no UTF-8
+    with whole_file(path) as partial:
+        partial.write_bytes(page)
 
 
 def render_report(results: Results) -> str:

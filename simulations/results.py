@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION: Literal[1] = 1
+from protocols.messages import Corpus as Corpus  # the charts take it from here
 
-Corpus = Literal["real", "synthetic", "real+synthetic", "real-repeated"]
+SCHEMA_VERSION: Literal[1] = 1
 
 
 class _Facts(BaseModel):
@@ -29,11 +29,11 @@ class RoundFacts(_Facts):
     Attributes:
         round: counted from 1.
         train_loss: token-weighted mean over the sites [nats/token].
-        bits_per_byte: of the model that *entered* the round on each site's validation notes, by site, and "all";
-            empty where no site had enough patients to report.
+        bits_per_byte: of the model that *entered* the round on each site's validation notes, by site, and "all" for
+            the sites that reported together; empty where no site had enough patients to report.
         refused: error code by site, for the replies that were not used.
-        bytes_up: serialized replies of all sites together [bytes].
-        bytes_down: serialized requests to all sites together [bytes].
+        bytes_up: payload of the accepted replies of all sites together, without framing [bytes].
+        bytes_down: payload of the requests that these replies answer, without framing [bytes].
         seconds: wall time of the round.
     """
 
@@ -55,7 +55,8 @@ class Arm(_Facts):
             by the real chunk that it was made from.
         bits_per_byte: by evaluation set: each site's held-out notes by site name, "all" (their union), and the files
             given by ``--eval`` under their own names.
-        train_tokens: tokens that contributed to the loss; equal over arms.
+        train_tokens: tokens that contributed to the loss. Equal over arms when rows are packed as a stream; with patient
+            packing the number of rows is equal, and how much of them is padding differs.
         corpus_tokens: size of the training corpus, counted once [tokens].
         seconds: training time.
         loss_curve: (train tokens so far, loss in nats/token) pairs.
@@ -112,7 +113,7 @@ class GateFacts(_Facts):
 
 
 class WireFacts(_Facts):
-    """Bytes that crossed the hospitals' borders, averaged over the rounds of all federated arms [bytes]."""
+    """Payload of accepted exchanges, without framing, averaged over the rounds of all federated arms [bytes]."""
 
     bytes_up_per_round: int
     bytes_down_per_round: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,12 +24,12 @@ from simulations.report import write_report
 from simulations.results import Arm, Corpus, GateFacts, Results, SiteFacts, WireFacts
 from simulations.run_folder import RunFolder
 from simulations.scenarios import OUTER_RECIPES, Scenario, scenario
-from site_client.corpus import training_documents
+from site_client.corpus import tokenize, training_documents
 from site_client.engines.rules_engine import RulesEngine
 from site_client.folder import secure_umask
 from site_client.gates import GateCounts
 from site_client.progress import Steps
-from site_client.rephrase import rephrase_site, training_chunks
+from site_client.rephrase import read_synthetic, rephrase_site, training_chunks
 
 
 class Rephrased(BaseModel):
@@ -74,7 +75,8 @@ def simulate(options: Options, out: Path, *, resume: bool, overwrite: bool, quie
             f"Stopped by Ctrl-C; what was finished is kept in {out}.", hint="go on with the same command and --resume"
         ) from None
     finally:
-        run.write("timing", Timing(seconds=steps.seconds))
+        with contextlib.suppress(WorkError):  # must not hide what went wrong before it
+            run.write("timing", Timing(seconds=steps.seconds))
         run.close()
 
 
@@ -82,7 +84,8 @@ def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) ->
     if not run.initial_model.exists():
         with steps.step("setup", "Making the initial model"):
             tokenizer = default_tokenizer()
-            model = new_model(chosen.size, tokenizer, options.seed)
+            # No longer context than is trained on: notes are scored in windows of the model's context.
+            model = new_model(chosen.size, tokenizer, options.seed, chosen.recipe.row_length)
             save_model(run.initial_model, model, tokenizer, "The weights before the first round.\n")
     with steps.step("ingest", "Reading notes and making hospitals") as advance:
         prepared = prepare(run, options, chosen, advance)
@@ -98,12 +101,16 @@ def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) ->
 
 def _chosen_scenario(options: Options) -> Scenario:
     base = scenario(options.scenario)
+    rounds = options.rounds or base.rounds
+    warmup = min(base.recipe.warmup_steps, rounds * base.recipe.steps // 5)  # a short run must not be all warmup
     return replace(
         base,
-        rounds=options.rounds or base.rounds,
+        rounds=rounds,
         size=options.size or base.size,
         outer=OUTER_RECIPES[options.outer] if options.outer else base.outer,
-        recipe=base.recipe.model_copy(update={"packing": options.packing, "seed": options.seed}),
+        recipe=base.recipe.model_copy(
+            update={"packing": options.packing, "seed": options.seed, "warmup_steps": warmup}
+        ),
     )
 
 
@@ -119,7 +126,7 @@ def _rephrase(run: RunFolder, options: Options, prepared: Prepared, steps: Steps
     sites: list[SiteFacts] = []
     for facts, folder in zip(prepared.sites, folders, strict=True):
         real = sum(len(d.tokens) for d in training_documents(folder, "real", tokenizer))
-        synthetic = sum(len(d.tokens) for d in training_documents(folder, "synthetic", tokenizer))
+        synthetic = sum(len(d.tokens) for d in tokenize(read_synthetic(folder), tokenizer))
         sites.append(facts.model_copy(update={"real_tokens": real, "synthetic_tokens": synthetic}))
     rephrased = Rephrased(gates=_gate_facts(options.engine, sites, counts), sites=sites)
     run.write("rephrased", rephrased)

@@ -1,7 +1,11 @@
 """The output folder of a run: what is in it, whose it is, and what of it is finished.
 
 run.json         the options; a folder belongs to one set of options
-prepared.json    hospitals, what was dropped, evaluation sets
+timing.json      wall time by stage
+notes.csv        generated notes, when none were given
+planted.json     what the generator hid in them
+prepared.json    hospitals, what was dropped and where, evaluation sets
+rephrased.json   verdicts of the gates, token counts
 sites/           one site folder a hospital
 sets/            notes of the further evaluation sets
 initial/         the model before training
@@ -9,6 +13,7 @@ studies/         one server folder a federated arm
 arms/            facts and weights of the finished arms
 logs/            Flower's words
 results.json  report.html  model/
+.lock            held by the process that works here
 """
 
 from __future__ import annotations
@@ -26,6 +31,12 @@ from simulations.options import Options
 
 Facts = TypeVar("Facts", bound=BaseModel)
 
+_RUN, _LOCK = "run.json", ".lock"
+_BEFORE_PREPARED = frozenset({"timing.json", "notes.csv", "planted.json", "sites", "sets", "initial"})
+_FINISHED_WORK = frozenset(
+    {"prepared.json", "rephrased.json", "studies", "arms", "logs", "results.json", "report.html", "model"}
+)
+
 
 class RunFolder:
     """One run's output folder, locked as long as the process lives.
@@ -36,42 +47,38 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock")
+        self._lock = FileLock(path / _LOCK)
 
     @classmethod
     def open(cls, path: Path, options: Options, *, resume: bool, overwrite: bool) -> Self:
         """Open a folder for a run.
 
+        A run that has prepared nothing yet has nothing to lose, so any other run may take its folder.
+
         Args:
             path: made if it is not there.
             options: of this run.
             resume: go on with the run of the same options that is in it.
-            overwrite: throw away the run that is in it.
+            overwrite: throw away the run that is in it; files that no run wrote stay.
 
         Raises:
             UsageError: the folder holds another run, something else, or is in use.
         """
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a folder.")
-        run_file = path / "run.json"
-        has_run, is_empty = run_file.exists(), not path.exists() or not any(path.iterdir())
-        if not has_run and not is_empty:
+        if path.exists() and not (path / _RUN).exists() and _entries(path) - {_LOCK, _partial(_RUN)}:
             raise UsageError(f"{path} holds files that are no run of fednotes.", hint="choose another --out folder")
-        if has_run and not resume and not overwrite:
-            raise UsageError(f"{path} holds a run already.", hint="go on with it: --resume; throw it away: --overwrite")
-        if has_run and resume:
-            _require_same(run_file, options)
         folder = cls(path)
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)  # sites/ holds notes
         try:
             folder._lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(f"Another process works in {path}.", hint="wait for it or choose another folder") from None
-        if has_run and overwrite:
-            folder._empty()
-        if not run_file.exists():
-            write_text(run_file, options.model_dump_json(indent=2))
+        try:
+            folder._take(options, resume=resume, overwrite=overwrite)
+        except BaseException:
+            folder.close()
+            raise
         return folder
 
     def close(self) -> None:
@@ -118,19 +125,65 @@ class RunFolder:
         """Keep finished facts."""
         write_text(self.path / f"{name}.json", facts.model_dump_json(indent=2))
 
+    def _take(self, options: Options, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder this run's, under the lock: nobody changes it between the look and the deed."""
+        run_file = self.path / _RUN
+        if run_file.exists():
+            if resume:
+                _require_same(run_file, options)
+            elif overwrite or self._has_nothing_to_lose():
+                self._empty()
+            else:
+                raise UsageError(
+                    f"{self.path} holds a run already.", hint="go on with it: --resume; throw it away: --overwrite"
+                )
+        self.path.chmod(0o700)  # sites/ holds notes
+        if not run_file.exists():
+            write_text(run_file, options.model_dump_json(indent=2))
+
+    def _has_nothing_to_lose(self) -> bool:
+        """Whether the run stopped in its first stage, and nothing but that stage is in the folder."""
+        first_stage = {_RUN, *_BEFORE_PREPARED}
+        leftovers = {f(name) for name in first_stage | _FINISHED_WORK for f in (_partial, _old)}
+        harmless = first_stage | leftovers | {_LOCK}
+        return _options_of(self.path / _RUN) is not None and _entries(self.path) <= harmless
+
     def _empty(self) -> None:
-        for entry in self.path.iterdir():
+        """Delete what a run writes, and run.json last: until then a folder is known as a run's."""
+        ours = [*_FINISHED_WORK, *_BEFORE_PREPARED, _RUN]
+        for name in [*(f(n) for n in ours for f in (_partial, _old)), *ours]:
+            entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != ".lock":
-                entry.unlink()
+            else:
+                entry.unlink(missing_ok=True)
+
+
+def _entries(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()}
+
+
+def _partial(name: str) -> str:
+    """What protocols.durable calls a file that is being written."""
+    return f".{name}.partial"
+
+
+def _old(name: str) -> str:
+    """What protocols.durable calls a folder that is being replaced."""
+    return f".{name}.old"
+
+
+def _options_of(run_file: Path) -> Options | None:
+    try:
+        return Options.model_validate_json(run_file.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _require_same(run_file: Path, options: Options) -> None:
-    try:
-        before = Options.model_validate_json(run_file.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UsageError(f"{run_file} cannot be read.", hint="start anew with --overwrite") from error
+    before = _options_of(run_file)
+    if before is None:
+        raise UsageError(f"{run_file} cannot be read.", hint="start anew with --overwrite")
     changed = [name for name in Options.model_fields if getattr(before, name) != getattr(options, name)]
     if changed:
         raise UsageError(

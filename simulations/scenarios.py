@@ -91,7 +91,7 @@ SCENARIOS = {
             arms=(ArmSpec("federated", "real+synthetic"),),
             size="pico",
             rounds=2,
-            recipe=InnerRecipe(steps=2, rows=4, row_length=128, peak_lr=3e-3, warmup_steps=1),
+            recipe=InnerRecipe(steps=2, rows=16, row_length=128, peak_lr=3e-3, warmup_steps=1),
         ),
     )
 }

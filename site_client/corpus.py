@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -22,22 +23,27 @@ def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrained
     Args:
         folder: the site.
         corpus: "real" notes, "synthetic" rephrasings, both, or "real-repeated": real notes and, for each rephrasing,
-            the real chunk that it was made from. The last is the control of "real+synthetic": as many texts, cut in the
-            same places, but none rephrased.
+            the real chunk that it was made from, repeated to as many tokens. The last is the control of
+            "real+synthetic": as much text, cut in the same places, but none rephrased.
         tokenizer: the study's.
 
     Raises:
-        WorkError: rephrasings are asked for and there are none.
+        WorkError: rephrasings alone are asked for and there are none.
     """
-    texts: list[CleanNote | SyntheticChunk | Chunk] = []
-    if corpus != "synthetic":
-        texts += read_split(folder.notes, "train")
-    if corpus != "real":
-        synthetic = read_synthetic(folder)
-        if not synthetic:
-            raise WorkError(f"{folder.path} has no rephrasings.", hint="fednotes site rephrase")
-        texts += _sources(folder, synthetic) if corpus == "real-repeated" else synthetic
-    return tokenize(texts, tokenizer)
+    real = tokenize(read_split(folder.notes, "train"), tokenizer) if corpus != "synthetic" else []
+    if corpus == "real":
+        return real
+    synthetic = read_synthetic(folder)
+    rephrased = tokenize(synthetic, tokenizer)
+    if corpus == "real-repeated":
+        sources = tokenize(_sources(folder, synthetic), tokenizer)
+        return real + _repeat_to(sources, sum(len(d.tokens) for d in rephrased))
+    if not real and not rephrased:
+        raise WorkError(
+            f"{folder.path} has no rephrasing that passed the gates.",
+            hint="run fednotes site rephrase, or train on real notes",
+        )
+    return real + rephrased
 
 
 def tokenize(texts: Sequence[CleanNote | SyntheticChunk | Chunk], tokenizer: PreTrainedTokenizerFast) -> list[Document]:
@@ -48,11 +54,18 @@ def tokenize(texts: Sequence[CleanNote | SyntheticChunk | Chunk], tokenizer: Pre
     return [Document(unit=t.patient_key, tokens=np.array(i, np.int32)) for t, i in zip(texts, ids, strict=True)]
 
 
-def num_patients(documents: Iterable[Document]) -> int:
-    """Number of privacy units in a corpus."""
-    return len({d.unit for d in documents})
-
-
 def _sources(folder: SiteFolder, synthetic: Sequence[SyntheticChunk]) -> list[Chunk]:
     chunks = {c.chunk_key: c for c in training_chunks(folder)}
     return [chunks[s.chunk_key] for s in synthetic]
+
+
+def _repeat_to(documents: Sequence[Document], num_tokens: int) -> list[Document]:
+    """Go through documents again and again until they make up a number of tokens; the last one is cut."""
+    repeated: list[Document] = []
+    missing = num_tokens
+    for document in cycle(documents):
+        if missing <= 0:
+            break
+        repeated.append(Document(unit=document.unit, tokens=document.tokens[:missing]))
+        missing -= len(document.tokens)
+    return repeated

@@ -39,12 +39,13 @@ def unique_notes(notes: Iterable[RawNote]) -> list[UniqueNote]:
     """
     found: dict[bytes, _Found] = {}
     for note in notes:
-        entry = found.setdefault(_fingerprint(note.text), _Found(note))
+        entry = found.setdefault(fingerprint(note.text), _Found(note))
         entry.records += 1
         if note.group is not None:
             entry.groups[note.group] = None
     return [UniqueNote(note=f.note, groups=tuple(f.groups), copies=f.records - 1) for f in found.values()]
 
 
-def _fingerprint(text: str) -> bytes:
+def fingerprint(text: str) -> bytes:
+    """SHA-256 of a text in which white space does not count."""
     return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).digest()

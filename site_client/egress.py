@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, RecordDict
 
-from protocols.codec import decode_reply, decode_request, decode_update, decode_weights, encode_reply
+from protocols.codec import decode_reply, decode_request, decode_update, encode_reply
 from protocols.error_codes import ContractError, ErrorCode
-from protocols.manifest import ParameterManifest
 from protocols.messages import HelloReply, HelloRequest, Outbound, SiteLimits, TrainReply, TrainRequest
 from site_client.folder import SiteFolder, secure_umask
 from site_client.locate import locate_site
@@ -63,7 +62,7 @@ def _answer(
             raise ContractError(ErrorCode.BAD_REQUEST, "message type")
         request = decode_request(message.content, TrainRequest)
         study, round_number = request.study, request.round
-        manifest = ParameterManifest.of(decode_weights(message.content))
+        manifest = folder.manifest()  # of the model that is installed here; the request has no say in what may leave
         records = call_next(_apart(message), context).content
         reply = decode_reply(records, TrainReply, malformed=ErrorCode.REPLY_NOT_LISTED)
         if reply.round != request.round:
@@ -91,16 +90,20 @@ def to_reply(update: LocalUpdate, limits: SiteLimits) -> tuple[TrainReply, Recor
     Raises:
         ContractError: TOO_FEW_PATIENTS for the whole update.
     """
+    from modeling.bits_per_byte import bits_per_byte  # loads torch; a greeting does not need it
+
     if update.train_patients < limits.min_patients:
         raise ContractError(ErrorCode.TOO_FEW_PATIENTS)
     may_tell = update.validation_patients >= limits.min_patients
+    num_bytes = round(sum(s.num_bytes for s in update.validation), -3) if may_tell else 0
     reply = TrainReply(
         round=update.round,
-        train_tokens=update.train_tokens,
+        train_tokens=update.train_tokens if update.full_rows else round(update.train_tokens, -3),
         corpus_tokens=round(update.corpus_tokens, -3),
         train_loss=update.train_loss,
-        validation_bits=round(sum(s.bits for s in update.validation)) if may_tell else 0,
-        validation_bytes=sum(s.num_bytes for s in update.validation) if may_tell else 0,
+        # As many bits as the rounded number of bytes would need: the ratio stays, the exact length does not leave.
+        validation_bits=round(bits_per_byte(update.validation) * num_bytes) if num_bytes else 0,
+        validation_bytes=num_bytes,
     )
     return reply, encode_reply(reply, update.delta)
 

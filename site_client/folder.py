@@ -24,7 +24,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from protocols.durable import whole_file, write_text
+from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import UsageError
+from protocols.manifest import MANIFEST_FILE, ParameterManifest
 from protocols.messages import SiteLimits, SiteNumber
 
 _KEY_BYTES = 32
@@ -117,6 +119,17 @@ class SiteFolder:
     def model(self) -> Path:
         """Folder of the model's configuration and tokenizer."""
         return self.path / self.config().model
+
+    def manifest(self) -> ParameterManifest:
+        """The arrays of the installed model: what an update may consist of.
+
+        Raises:
+            ContractError: SITE_NOT_READY when the model folder has no manifest.
+        """
+        try:
+            return ParameterManifest.model_validate_json((self.model / MANIFEST_FILE).read_bytes())
+        except (OSError, ValidationError):
+            raise ContractError(ErrorCode.SITE_NOT_READY, "no manifest in the model folder") from None
 
     @property
     def notes(self) -> Path:

@@ -10,7 +10,7 @@ from privacy.deidentify import Method, clean
 from privacy.note_types import RawNote
 from privacy.split import split_patients
 from protocols.errors import UsageError
-from site_client.duplicates import unique_notes
+from site_client.duplicates import fingerprint, unique_notes
 from site_client.folder import SiteFolder
 from site_client.notes.mapping import ColumnMapping
 from site_client.notes.quarantine import Quarantine
@@ -77,14 +77,17 @@ def ingest(
     if not unique:
         reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(quarantine.counts().items()))
         raise UsageError(f"No note could be read ({reasons or 'the export is empty'}).")
-    notes = [clean(n.note, key, deidentify) for n in unique]
+    # Notes that differed in an identifier alone are equal now.
+    distinct = {fingerprint(note.text): note for note in reversed([clean(n.note, key, deidentify) for n in unique])}
+    notes = list(reversed(distinct.values()))
     if not dry_run:
         write_notes(folder.notes, notes, split_patients((n.patient_key for n in notes), folder.config().name))
     removed: dict[str, int] = {}
     for note in notes:
         for kind, count in note.removed.items():
             removed[kind] = removed.get(kind, 0) + count
-    duplicates, set_aside = sum(n.copies for n in unique), quarantine.counts()
+    duplicates = sum(n.copies for n in unique) + len(unique) - len(notes)
+    set_aside = quarantine.counts()
     return IngestReport(
         records_seen=len(notes) + duplicates + sum(set_aside.values()),
         notes_kept=len(notes),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from modeling.arrays import load_arrays, to_arrays
 from modeling.bits_per_byte import Score, score_texts
 from modeling.release import empty_model
+from privacy.note_types import CleanNote
 from protocols.durable import whole_file
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.manifest import ParameterManifest
 from protocols.messages import TrainRequest
-from site_client.corpus import num_patients, training_documents
+from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
 from site_client.store import read_split
 from site_client.train import make_optimizer, make_rows, train_steps
@@ -39,7 +42,8 @@ class LocalUpdate:
         train_tokens: tokens trained on.
         train_loss: mean over them [nats/token].
         corpus_tokens: one pass over the training corpus.
-        train_patients: privacy units in it.
+        full_rows: whether the recipe alone fixes ``train_tokens``.
+        train_patients: privacy units whose tokens were trained on in this round.
         validation: score of the received weights on each validation note looked at.
         validation_patients: privacy units among those notes.
     """
@@ -49,6 +53,7 @@ class LocalUpdate:
     train_tokens: int
     train_loss: float
     corpus_tokens: int
+    full_rows: bool
     train_patients: int
     validation: list[Score]
     validation_patients: int
@@ -74,22 +79,23 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
     model, tokenizer = empty_model(folder.model)
     ParameterManifest.of(to_arrays(model)).check(weights)
     load_arrays(model, weights)
-    documents = training_documents(folder, request.corpus, tokenizer)
-    # Before any training: what is learnt from too few patients must not even exist.
-    patients = num_patients(documents)
+    rows = make_rows(training_documents(folder, request.corpus, tokenizer), request.recipe, tokenizer)
+    first_step = (request.round - 1) * request.recipe.steps
+    # Before any training: what is learnt from too few patients must not even exist. The rows of this very round count,
+    # not the corpus: a recipe of one short row would otherwise lay a single note bare.
+    patients = rows.num_units(first_step, request.recipe.steps, request.recipe.rows)
     if patients < folder.config().limits.min_patients:
         raise ContractError(ErrorCode.TOO_FEW_PATIENTS)
     validation, validation_patients = _validate(folder, model, tokenizer)
-    rows = make_rows(documents, request.recipe, tokenizer)
     optimizer = make_optimizer(model, request.recipe)
     states = folder.checkpoints(request.study)
-    _restore(optimizer, states, request.round - 1)
+    _restore(optimizer, states, request.round)
     loss, tokens = train_steps(
         model,
         optimizer,
         rows,
         request.recipe,
-        first_step=(request.round - 1) * request.recipe.steps,
+        first_step=first_step,
         steps=request.recipe.steps,
         total_steps=request.rounds * request.recipe.steps,
     )
@@ -100,6 +106,7 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
         train_tokens=tokens,
         train_loss=loss,
         corpus_tokens=rows.num_tokens,
+        full_rows=request.recipe.packing == "stream",
         train_patients=patients,
         validation=validation,
         validation_patients=validation_patients,
@@ -110,23 +117,39 @@ def _validate(
     folder: SiteFolder, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[Score], int]:
     """Score the received weights on a fixed choice of validation notes."""
-    notes = sorted(read_split(folder.notes, "validation"), key=lambda n: n.note_key)[:_MAX_VALIDATION_NOTES]
+    notes = _across_patients(read_split(folder.notes, "validation"))[:_MAX_VALIDATION_NOTES]
     return score_texts(model, tokenizer, [n.text for n in notes]), len({n.patient_key for n in notes})
 
 
-def _restore(optimizer: AdamW, states: Path, after_round: int) -> None:
-    """Go on with the optimizer state kept after a round; a site that joins late begins with a fresh one."""
-    path = _state_file(states, after_round)
-    if path.exists():
-        optimizer.load_state_dict(torch.load(path, weights_only=True))
+def _across_patients(notes: Sequence[CleanNote]) -> list[CleanNote]:
+    """Order notes so that any first few cover as many patients as they can."""
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, str, CleanNote]] = []
+    for note in sorted(notes, key=lambda n: n.note_key):
+        ranked.append((seen[note.patient_key], note.note_key, note))
+        seen[note.patient_key] += 1
+    return [note for _, _, note in sorted(ranked, key=lambda r: r[:2])]
+
+
+def _restore(optimizer: AdamW, states: Path, before_round: int) -> None:
+    """Go on with the newest optimizer state from before a round.
+
+    It is that of the round before, or an older one where the site missed a round; a site that joins late has none and
+    begins afresh.
+    """
+    kept = sorted(p for p in states.glob("optimizer-*.pt") if p < _state_file(states, before_round))
+    if kept:
+        optimizer.load_state_dict(torch.load(kept[-1], weights_only=True))
 
 
 def _keep(optimizer: AdamW, states: Path, after_round: int) -> None:
     # The state before this round stays too: the coordinator may ask for the round again.
     with whole_file(_state_file(states, after_round)) as partial:
         torch.save(optimizer.state_dict(), partial)
-    _state_file(states, after_round - _KEPT_STATES).unlink(missing_ok=True)
+    for path in states.glob("optimizer-*.pt"):
+        if path <= _state_file(states, after_round - _KEPT_STATES):
+            path.unlink()
 
 
 def _state_file(states: Path, after_round: int) -> Path:
-    return states / f"optimizer-{after_round:04d}.pt"
+    return states / f"optimizer-{after_round:06d}.pt"

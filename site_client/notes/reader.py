@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from privacy.note_types import RawNote
 from protocols.errors import UsageError
 from site_client.notes.delimited import read_csv, read_tsv
-from site_client.notes.folders import files_below, place, source_name
+from site_client.notes.folders import Labels, files_below, place, source_name
 from site_client.notes.json_lines import read_json_lines
 from site_client.notes.kinds import SUPPORTED, Kind, detect_kind
 from site_client.notes.mapping import FOLDER, ColumnMapping
@@ -44,7 +44,8 @@ def read_notes(
 
     Returns:
         A stream of notes. ``source`` is the name of the file, or its path relative to the folder that was named;
-        sources of one name are told apart as in ``notes#2.csv``. ``position`` is a line number in JSON lines, else a
+        sources of one name are told apart as in ``notes#2.csv``. Where folders stand for patients, a path would give
+        a patient away, and ``source`` is as in ``file 12``, in the order of reading. ``position`` is a line number in JSON lines, else a
         record number.
 
     Raises:
@@ -75,12 +76,13 @@ def _check(path: Path) -> None:
 
 def _read_all(paths: Sequence[Path], mapping: ColumnMapping, quarantine: Quarantine) -> Iterator[RawNote]:
     seen: Counter[str] = Counter()
+    label = Labels(mapping)
     for path in paths:
         if _is_folder(path):
-            yield from _read_folder(path, mapping, quarantine, seen)
+            yield from _read_folder(path, mapping, quarantine, seen, label)
         else:
-            origin = Origin(source=_distinct(source_name(path.parent, path), seen))
-            yield from _read_file(path, origin, mapping, quarantine)
+            name = _distinct(source_name(path.parent, path), seen)
+            yield from _read_file(path, Origin(source=label(name), path=name), mapping, quarantine)
 
 
 def _is_folder(path: Path) -> bool:
@@ -90,7 +92,9 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _read_folder(folder: Path, mapping: ColumnMapping, quarantine: Quarantine, seen: Counter[str]) -> Iterator[RawNote]:
+def _read_folder(
+    folder: Path, mapping: ColumnMapping, quarantine: Quarantine, seen: Counter[str], label: Labels
+) -> Iterator[RawNote]:
     """Read every file of a folder; a file without the columns of a note is set aside, unless there is no other."""
     columns = replace(
         mapping,
@@ -99,8 +103,9 @@ def _read_folder(folder: Path, mapping: ColumnMapping, quarantine: Quarantine, s
     )
     any_fits = False
     misfit = UsageError(f"{folder} holds no file that can be read as notes.", hint=f"supported are {SUPPORTED}.")
-    for path in files_below(folder, quarantine):
-        origin = place(_distinct(source_name(folder, path), seen), mapping)
+    for path in files_below(folder, quarantine, label):
+        name = _distinct(source_name(folder, path), seen)
+        origin = place(name, label(name), mapping)
         try:
             any_fits |= yield from _read_file(path, origin, columns, quarantine)
         except UsageError as error:
@@ -128,7 +133,7 @@ def _read_file(
 
 
 def _distinct(source: str, seen: Counter[str]) -> str:
-    """Number the sources of one name, as ``<source>:<position>`` and the names of text files identify notes."""
+    """Number the sources of one name, as ``<path>:<position>`` and the names of text files identify notes."""
     seen[source] += 1
     path = PurePosixPath(source)
     return source if seen[source] == 1 else str(path.with_stem(f"{path.stem}#{seen[source]}"))

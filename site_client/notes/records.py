@@ -16,12 +16,15 @@ class Origin:
     """What is known about the records of a file from the place where it lies.
 
     Attributes:
-        source: name of the file, or its path relative to the folder that was asked for.
+        source: what errors, quarantine and notes call the file.
+        path: its name, or its path relative to the folder that was asked for; part of the identifiers of notes that
+            have none of their own, and never shown where it differs from ``source``.
         group: subfolder that stands for the hospital; None to take it from a column.
         patient_id: folder that stands for the patient; None to take it from a column.
     """
 
     source: str
+    path: str
     group: str | None = None
     patient_id: str | None = None
 
@@ -65,7 +68,7 @@ class NoteBuilder:
             located: positions in ``values`` by field.
             position: record number for the note.
             at: line or record number for the quarantine.
-            note_id: identifier for a note that has none in its record; default ``<source>:<position>``.
+            note_id: identifier for a note that has none in its record; default ``<path>:<position>``.
 
         Returns:
             The note, or None when the record went to the quarantine.
@@ -85,16 +88,15 @@ class NoteBuilder:
         if reason is not None:
             self.reject(at, reason)
             return None
-        source = self._origin.source
         return RawNote(
             text=text,
-            note_id=cells.get("note_id") or note_id or f"{source}:{position}",
+            note_id=cells.get("note_id") or note_id or f"{self._origin.path}:{position}",
             patient_id=self._origin.patient_id or cells.get("patient_id"),
             note_type=cells.get("note_type") or "",
             time=cells.get("time"),
             encounter_id=cells.get("encounter_id"),
             group=self._origin.group or cells.get("group"),
-            source=source,
+            source=self._origin.source,
             position=position,
         )
 

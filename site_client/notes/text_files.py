@@ -14,7 +14,7 @@ from site_client.notes.sources import FIELD_LIMIT
 
 
 def read_text_file(path: Path, origin: Origin, mapping: ColumnMapping, quarantine: Quarantine) -> Iterator[RawNote]:
-    """Read one note; its identifier is the name of the file in ``origin`` without its suffix.
+    """Read one note; its identifier is the path of the file in ``origin`` without its suffix.
 
     Args:
         path: the file.
@@ -30,7 +30,7 @@ def read_text_file(path: Path, origin: Origin, mapping: ColumnMapping, quarantin
         builder.reject(0, "field_too_large")
         return
     text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    stem = str(PurePosixPath(origin.source).with_suffix(""))
+    stem = str(PurePosixPath(origin.path).with_suffix(""))
     note = builder.build([text], {"text": (0,)}, position=1, at=0, note_id=stem)
     if note is not None:
         yield note
