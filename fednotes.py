@@ -48,7 +48,7 @@ def main() -> None:
     shows its traceback.
     """
     try:
-        status = app(standalone_mode=False)  # or else Typer would choose exit codes of its own
+        status = app(prog_name="fednotes", standalone_mode=False)  # standalone, Typer would choose the exit codes
         if status == _TYPER_INTERRUPTED:
             raise KeyboardInterrupt
     except FednotesError as error:

@@ -1,13 +1,14 @@
 """Averaging replies: the coordinator's path (read, check, add one at a time) against Flower's FedAvg helper.
 
-Both start from the same records as they come off the wire. Ours also checks names, shapes, finiteness and norm, and sums
-in float64; Flower's does neither.
+Both start from the same records as they come off the wire. Ours also checks names, shapes, finiteness and norm, and
+sums in float64; Flower's does neither.
 """
 
 from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 from flwr.app import RecordDict
@@ -37,10 +38,10 @@ def rows() -> list[Row]:
     peaks: dict[int, tuple[float, float]] = {}
     for sites in _SITES:
         replies = [distinct[i % len(distinct)] for i in range(sites)]
-        ours, theirs = side_by_side(lambda r=replies: _ours(r, manifest), lambda r=replies: _theirs(r), repeats=3)
+        ours, theirs = side_by_side(partial(_ours, replies, manifest), partial(_theirs, replies), repeats=3)
         peaks[sites] = (
-            _peak(lambda n=sites: _ours(_arriving(arrays, n), manifest)),
-            _peak(lambda n=sites: _theirs(list(_arriving(arrays, n)))),
+            _peak(partial(_ours, _arriving(arrays, sites), manifest)),
+            _peak(partial(_theirs, _arriving(arrays, sites))),
         )
         found.append(
             Row(
@@ -50,7 +51,7 @@ def rows() -> list[Row]:
                 bound="at least",
                 target=2.0,
                 unit="x",
-                detail=f"{ours:.3f} s, Flower {theirs:.3f} s; {manifest.num_bytes / 4e6:.1f} M parameters, checks included",
+                detail=f"{ours:.3f} s, Flower {theirs:.3f} s; {manifest.num_bytes / 4e6:.1f} M parameters, with checks",
             )
         )
     few, many = peaks[_SITES[0]], peaks[_SITES[-1]]
@@ -62,7 +63,7 @@ def rows() -> list[Row]:
             bound="at most",
             target=1.1,
             unit="x",
-            detail=f"{few[0]:.0f} -> {many[0]:.0f} MB; Flower, which needs all replies, {few[1]:.0f} -> {many[1]:.0f} MB",
+            detail=f"{few[0]:.0f} -> {many[0]:.0f} MB; Flower, with all replies, {few[1]:.0f} -> {many[1]:.0f} MB",
         )
     )
     return found
@@ -76,8 +77,8 @@ def _ours(replies: Iterable[RecordDict], manifest: ParameterManifest) -> None:
     mean.result()
 
 
-def _theirs(replies: list[RecordDict]) -> None:
-    aggregate_arrayrecords(replies, "corpus_tokens")
+def _theirs(replies: Iterable[RecordDict]) -> None:
+    aggregate_arrayrecords(list(replies), "corpus_tokens")
 
 
 def _arriving(arrays: dict[str, np.ndarray], sites: int) -> Iterator[RecordDict]:
@@ -92,7 +93,7 @@ def _reply(arrays: dict[str, np.ndarray], seed: int) -> RecordDict:
 def _arrays() -> dict[str, np.ndarray]:
     """The weights of a small decoder, about 5 M parameters."""
     rng, width, inner = np.random.default_rng(0), 256, 672
-    shapes = {"embed": (4_096, width)}
+    shapes: dict[str, tuple[int, ...]] = {"embed": (4_096, width)}
     for layer in range(5):
         shapes |= {f"{layer}.{name}": (width, width) for name in "qkvo"}
         shapes |= {f"{layer}.{name}": (inner, width) for name in ("gate", "up")}

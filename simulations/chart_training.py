@@ -76,7 +76,7 @@ def loss_chart(results: Results) -> Picture | None:
 
 
 def rounds_chart(results: Results) -> Picture | None:
-    """Draw bits per byte on validation notes by federated round, by hospital and over all that reported; None without rounds."""
+    """Draw bits per byte on validation notes by federated round, by hospital and over all; None without rounds."""
     series = {corpus: lines for corpus, arm in _federated(results).items() if (lines := _by_site(arm))}
     if not series:
         return None

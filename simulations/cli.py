@@ -190,7 +190,7 @@ def _print_summary(results: Results, out: Path) -> None:
     if results.dropped:
         places = (out / "prepared.json").resolve()
         console.print(
-            f"Records left out: {_by_reason(results.dropped)}; places in {places}",
+            f"Records left out: {_by_reason(results.dropped)}; places of the unreadable ones in {places}",
             soft_wrap=True,
             highlight=False,
             markup=False,

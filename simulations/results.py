@@ -33,7 +33,7 @@ class RoundFacts(_Facts):
             the sites that reported together; empty where no site had enough patients to report.
         refused: error code by site, for the replies that were not used.
         bytes_up: payload of the accepted replies of all sites together, without framing [bytes].
-        bytes_down: payload of the requests that these replies answer, without framing [bytes].
+        bytes_down: payload of the requests to all sites together, without framing [bytes].
         seconds: wall time of the round.
     """
 
@@ -55,8 +55,8 @@ class Arm(_Facts):
             by the real chunk that it was made from.
         bits_per_byte: by evaluation set: each site's held-out notes by site name, "all" (their union), and the files
             given by ``--eval`` under their own names.
-        train_tokens: tokens that contributed to the loss. Equal over arms when rows are packed as a stream; with patient
-            packing the number of rows is equal, and how much of them is padding differs.
+        train_tokens: tokens that contributed to the loss. Equal over arms when rows are packed as a stream; with
+            patient packing the number of rows is equal, and how much of them is padding differs.
         corpus_tokens: size of the training corpus, counted once [tokens].
         seconds: training time.
         loss_curve: (train tokens so far, loss in nats/token) pairs.
@@ -113,7 +113,10 @@ class GateFacts(_Facts):
 
 
 class WireFacts(_Facts):
-    """Payload of accepted exchanges, without framing, averaged over the rounds of all federated arms [bytes]."""
+    """Payload that crossed the hospitals' borders, averaged over the rounds of all federated arms [bytes].
+
+    Without framing; upwards, of accepted replies.
+    """
 
     bytes_up_per_round: int
     bytes_down_per_round: int

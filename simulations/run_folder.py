@@ -69,11 +69,15 @@ class RunFolder:
         if path.exists() and not (path / _RUN).exists() and _entries(path) - {_LOCK, _partial(_RUN)}:
             raise UsageError(f"{path} holds files that are no run of fednotes.", hint="choose another --out folder")
         folder = cls(path)
-        path.mkdir(parents=True, exist_ok=True)
         try:
+            path.mkdir(parents=True, exist_ok=True)
             folder._lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(f"Another process works in {path}.", hint="wait for it or choose another folder") from None
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be written: {error.strerror}.", hint="choose another --out folder"
+            ) from error
         try:
             folder._take(options, resume=resume, overwrite=overwrite)
         except BaseException:

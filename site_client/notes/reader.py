@@ -45,8 +45,8 @@ def read_notes(
     Returns:
         A stream of notes. ``source`` is the name of the file, or its path relative to the folder that was named;
         sources of one name are told apart as in ``notes#2.csv``. Where folders stand for patients, a path would give
-        a patient away, and ``source`` is as in ``file 12``, in the order of reading. ``position`` is a line number in JSON lines, else a
-        record number.
+        a patient away, and ``source`` is as in ``file 12``, in the order of reading. ``position`` is a line number
+        in JSON lines, else a record number.
 
     Raises:
         UsageError: at once, if a path does not exist or a named file is of no supported kind; while reading, if a

@@ -11,9 +11,22 @@ def _constructed_in(name: str) -> set[str]:
     found: set[str] = set()
     for path in source_files():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            if isinstance(node, ast.Call) and _called(node) == name:
                 found.add(str(path.relative_to(REPOSITORY)))
     return found
+
+
+def _called(node: ast.Call) -> str | None:
+    """Last part of what is called: ``RawNote`` of ``RawNote(...)`` and of ``note_types.RawNote(...)``."""
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
+
+
+def test_calls_through_a_module_count_too() -> None:
+    calls = [n for n in ast.walk(ast.parse("RawNote(); note_types.RawNote(); f()()")) if isinstance(n, ast.Call)]
+    assert sorted(str(_called(c)) for c in calls) == ["None", "RawNote", "RawNote", "f"]
 
 
 def test_raw_notes_are_built_by_the_readers_alone() -> None:
@@ -40,6 +53,6 @@ def test_notes_become_tokens_in_one_place_at_a_site() -> None:
         for path in source_files()
         if path.parts[-2] == "site_client"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tokenizer"
+        if isinstance(node, ast.Call) and _called(node) == "tokenizer"
     }
     assert callers == {"site_client/corpus.py"}

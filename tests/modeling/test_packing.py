@@ -174,3 +174,13 @@ def test_second_note_of_a_row_gets_the_logits_that_it_gets_alone(model_folder):
             assert torch.allclose(packed[start : start + framed.shape[1]], alone, atol=1e-5)
         mixed = model(input_ids=batch.input_ids, use_cache=False).logits[0]
     assert not torch.allclose(packed, mixed, atol=1e-3)  # without positions the notes do see one another
+
+
+@pytest.mark.parametrize("packing", ["stream", "patient"])
+def test_units_are_counted_by_the_rows_that_are_served(packing):
+    documents = [Document(unit=f"u{i}", tokens=np.arange(10 * i, 10 * i + 9, dtype=np.int32)) for i in range(1, 13)]
+    rows = RowStream(documents, row_length=10, packing=packing, end_of_note=0, padding=1, seed=3)
+    assert rows.num_units(0, 1, 1) == 1
+    assert rows.num_units(0, 3, 4) == 12
+    seen = {int(t) // 10 for t in rows.batch(0, 5).input_ids.flatten() if t > 1}
+    assert rows.num_units(0, 1, 5) == len(seen) == 5

@@ -44,6 +44,7 @@ def test_token_types_and_local_updates_show_no_tokens():
                 train_tokens=424_242,
                 train_loss=424_242.0,
                 corpus_tokens=424_242,
+                full_rows=True,
                 train_patients=424_242,
                 validation=[Score(bits=424_242.0, num_bytes=1)],
                 validation_patients=424_242,

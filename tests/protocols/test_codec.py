@@ -35,7 +35,7 @@ FACTS = {
     "corpus_tokens": 12_000,
     "train_loss": 2.5,
     "validation_bits": 900,
-    "validation_bytes": 450,
+    "validation_bytes": 5_000,
 }
 REQUEST = TrainRequest(
     study="study-1",

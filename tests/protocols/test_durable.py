@@ -5,10 +5,12 @@ import os
 import stat
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from safetensors import SafetensorError
 
 from protocols.durable import whole_file, whole_folder, write_text
-from protocols.errors import WorkError
+from protocols.errors import UsageError, WorkError
 
 
 def disk_is_full(*_: object) -> None:
@@ -124,3 +126,30 @@ def test_rename_that_fails_half_way_brings_the_old_folder_back(tmp_path, monkeyp
         (partial / "new").touch()
     assert names(tmp_path / "f") == ["old"]
     assert names(tmp_path) == ["f"]
+
+
+FULL_IN_OTHER_WORDS = [
+    SafetensorError("Error while serializing: IoError: No space left on device (os error 28)"),
+    pa.ArrowException("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+]
+
+
+@pytest.mark.parametrize("block", [whole_file, whole_folder])
+@pytest.mark.parametrize("error", FULL_IN_OTHER_WORDS, ids=lambda error: type(error).__name__)
+def test_full_disk_in_the_words_of_a_library_is_the_same_work_error(tmp_path, block, error):
+    with pytest.raises(WorkError) as caught, block(tmp_path / "a"):
+        raise error
+    assert caught.value.message == f"{tmp_path / 'a'} could not be written: No space left on device."
+    assert caught.value.hint is not None
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("block", [whole_file, whole_folder])
+@pytest.mark.parametrize(
+    "error", [ValueError("wrong"), SafetensorError("header too large"), UsageError("No space left on device?")]
+)
+def test_other_exceptions_pass_unchanged(tmp_path, block, error):
+    with pytest.raises(type(error)) as caught, block(tmp_path / "a"):
+        raise error
+    assert caught.value is error

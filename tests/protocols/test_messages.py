@@ -11,7 +11,7 @@ FACTS = {
     "corpus_tokens": 12_000,
     "train_loss": 2.5,
     "validation_bits": 900,
-    "validation_bytes": 450,
+    "validation_bytes": 5_000,
 }
 RECIPE = {"steps": 5, "rows": 8, "row_length": 64, "peak_lr": 0.003}
 SECRET = "Jane Roe 555-0100"

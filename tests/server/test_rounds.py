@@ -92,7 +92,7 @@ def test_record_of_a_round_sums_up_what_the_sites_said(make_folder):
     told: list[RoundRecord] = []
     grid = FakeGrid(
         {
-            11: FakeSite(4, corpus_tokens=1_000, train_loss=2.0, validation_bits=800, validation_bytes=400),
+            11: FakeSite(4, corpus_tokens=1_000, train_loss=2.0, validation_bits=8_000, validation_bytes=4_000),
             12: FakeSite(2, corpus_tokens=3_000, train_loss=4.0),
         }
     )
@@ -103,7 +103,7 @@ def test_record_of_a_round_sums_up_what_the_sites_said(make_folder):
     assert (record.round, record.accepted, record.refused) == (1, [2, 4], [])
     assert record.train_loss == pytest.approx(3.5)
     assert record.train_tokens == 2 * 640
-    assert record.validation == {4: (800, 400)}
+    assert record.validation == {4: (8_000, 4_000)}
     assert record.bytes_up > 2 * 9 * 4
     assert record.bytes_down > 2 * 9 * 4
 

@@ -1,6 +1,7 @@
 import math
 import os
 import re
+import stat
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -334,3 +335,18 @@ def test_browser_helper_notices_a_request_and_a_console_message(tmp_path):
     with Page(path.as_uri(), width=800) as page:
         assert page.requests == [path.as_uri(), (tmp_path / "missing.png").as_uri()]
         assert any("hello" in message for message in page.messages)
+
+
+def test_page_is_for_its_owner_alone_as_it_names_hospitals(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_report(sample_results(), path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text(encoding="utf-8") == render_report(sample_results())
+
+
+def test_curve_over_hospitals_is_said_to_cover_those_that_reported():
+    page = render_report(sample_results())
+    assert "bits per byte on the validation notes of all hospitals that reported" in page
+    assert "a line per hospital that reported and one over all of them" in page

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from modeling.bits_per_byte import Score
 from protocols.codec import encode_reply, encode_request
 from protocols.error_codes import ContractError, ErrorCode
+from protocols.manifest import MANIFEST_FILE, ParameterManifest
 from protocols.messages import HelloReply, HelloRequest, InnerRecipe, SiteLimits, TrainReply, TrainRequest
 from site_client.egress import egress, to_reply
 from site_client.folder import SiteFolder
@@ -32,6 +33,25 @@ REQUEST = TrainRequest(
 REPLY = TrainReply(round=3, train_tokens=16, corpus_tokens=2_000, train_loss=2.5, validation_bits=0, validation_bytes=0)
 
 Handler = Callable[[Message, Context], Message]
+
+
+@pytest.fixture
+def site(site: SiteFolder, tmp_path) -> SiteFolder:
+    """A filled site whose installed model has just the two arrays of these tests."""
+    model = tmp_path / "two-arrays"
+    model.mkdir()
+    (model / MANIFEST_FILE).write_text(ParameterManifest.of(WEIGHTS).model_dump_json())
+    config = site.path / "site.toml"
+    old = next(line for line in config.read_text().splitlines() if line.startswith("model = "))
+    config.write_text(config.read_text().replace(old, f'model = "{model}"'))
+    return site
+
+
+def test_the_request_has_no_say_in_which_arrays_may_leave(site):
+    other = {**WEIGHTS, "smuggled": np.zeros(3, np.float32)}
+    message = request(encode_request(REQUEST, other))
+    reply = send(site, giving(encode_reply(REPLY, other)), message)
+    assert_only_a_code(reply, ErrorCode.MANIFEST_MISMATCH, site)
 
 
 def request(content: RecordDict | None = None, kind: str = "train") -> Message:
@@ -254,9 +274,10 @@ def test_update_that_is_not_the_listed_one_is_refused(site, update, code):
     assert_only_a_code(send(site, giving(encode_reply(REPLY, update))), code, site)
 
 
-def test_site_bounds_the_norm_itself(make_site):
-    strict = make_site(limits=SiteLimits(max_update_norm=1.0))
-    assert_only_a_code(send(strict, giving(good())), ErrorCode.UPDATE_TOO_LARGE, strict)
+def test_site_bounds_the_norm_itself(site):
+    config = site.path / "site.toml"
+    config.write_text(config.read_text().replace("max_update_norm = 1000.0", "max_update_norm = 1.0"))
+    assert_only_a_code(send(site, giving(good())), ErrorCode.UPDATE_TOO_LARGE, site)
 
 
 def test_metadata_that_a_handler_wrote_is_gone(site):
@@ -359,8 +380,9 @@ def local_update(**fields: object) -> LocalUpdate:
         "train_tokens": 384,
         "train_loss": 2.123456,
         "corpus_tokens": 12_345,
+        "full_rows": True,
         "train_patients": 20,
-        "validation": [Score(bits=100.4, num_bytes=40), Score(bits=50.3, num_bytes=21)],
+        "validation": [Score(bits=4_100.4, num_bytes=1_640), Score(bits=2_050.3, num_bytes=821)],
         "validation_patients": 11,
         **fields,
     }
@@ -370,9 +392,19 @@ def local_update(**fields: object) -> LocalUpdate:
 def test_facts_are_rounded_before_they_leave():
     reply, records = to_reply(local_update(), SiteLimits(min_patients=11))
     assert reply == TrainReply(
-        round=3, train_tokens=384, corpus_tokens=12_000, train_loss=2.1235, validation_bits=151, validation_bytes=61
+        round=3,
+        train_tokens=384,
+        corpus_tokens=12_000,
+        train_loss=2.1235,
+        validation_bits=4_999,
+        validation_bytes=2_000,
     )
     assert set(records) == {"facts", "update"}
+
+
+def test_tokens_that_the_recipe_does_not_fix_are_rounded():
+    reply, _ = to_reply(local_update(full_rows=False, train_tokens=7_384), SiteLimits(min_patients=11))
+    assert reply.train_tokens == 7_000
 
 
 def test_validation_of_fewer_patients_than_the_minimum_is_withheld():

@@ -20,7 +20,7 @@ def test_good_rephrasing_passes_every_gate():
         ("copy", SOURCE, SOURCE),
         ("copy", SOURCE, SOURCE.upper().replace(".", " ;")),
         ("length", SOURCE, "Left knee pain, 45, 3. No."),
-        ("length", SOURCE, GOOD + " He was seen in clinic and examined with care." * 3),
+        ("length", SOURCE, GOOD + " He was seen in clinic and examined with care." * 6),
         ("repetition", "He has pain." * 12, "the pain is in the knee " * 6),
         ("numbers", SOURCE, GOOD.replace("45", "54")),
         ("numbers", SOURCE, GOOD.replace("for 3 weeks", "for some weeks")),

@@ -7,9 +7,10 @@ from modeling.arrays import to_arrays
 from modeling.release import load_model
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.messages import InnerRecipe, SiteLimits, TrainRequest
-from site_client.pretrain import LocalUpdate, train_round
+from site_client.pretrain import LocalUpdate, _across_patients, train_round
+from site_client.store import read_split
 
-RECIPE = InnerRecipe(steps=3, rows=4, row_length=32, peak_lr=0.01)
+RECIPE = InnerRecipe(steps=3, rows=16, row_length=32, peak_lr=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_update_is_the_change_of_the_weights_and_says_what_was_done(site, weight
     assert {k: v.shape for k, v in update.delta.items()} == {k: v.shape for k, v in weights.items()}
     assert all(np.abs(v).max() > 0 for v in update.delta.values())
     assert all(np.abs(v).max() < 0.1 for v in update.delta.values())  # three small steps, not the weights themselves
-    assert update.train_tokens == 3 * 4 * 32
+    assert update.train_tokens == 3 * 16 * 32
     assert (update.round, update.train_patients, update.validation_patients) == (1, 12, 4)
     assert len(update.validation) == 8
     assert 4.0 < update.train_loss < 7.0
@@ -75,7 +76,7 @@ def test_third_round_of_a_resumed_study_is_the_same_as_before(site, weights):
         updates[number] = train_round(site, request(number), current)
         current = moved(current, updates[number])
     assert same(train_round(site, request(3), received[3]), updates[3])
-    assert sorted(p.name for p in site.checkpoints("s").iterdir()) == ["optimizer-0002.pt", "optimizer-0003.pt"]
+    assert sorted(p.name for p in site.checkpoints("s").iterdir()) == ["optimizer-000002.pt", "optimizer-000003.pt"]
 
 
 def test_second_round_reads_on_in_the_corpus_and_in_the_schedule(make_site, weights):
@@ -130,6 +131,26 @@ def test_too_few_patients_are_refused_before_any_training(make_site, weights, mo
         train_round(too_few, request(1), weights)
     assert caught.value.code == ErrorCode.TOO_FEW_PATIENTS
     assert not too_few.checkpoints("s").exists()
+
+
+def test_patients_are_counted_by_the_rows_of_the_round_not_by_the_corpus(make_site, weights):
+    site = make_site(limits=SiteLimits(min_patients=3))
+    one_row = RECIPE.model_copy(update={"steps": 1, "rows": 1, "row_length": 16})
+    with pytest.raises(ContractError) as caught:
+        train_round(site, request(1, recipe=one_row), weights)
+    assert caught.value.code == ErrorCode.TOO_FEW_PATIENTS
+
+
+def test_a_site_that_missed_a_round_goes_on_with_its_older_optimizer_state(make_site, weights):
+    site, fresh = make_site(number=1), make_site(number=2)
+    train_round(site, request(1), weights)
+    assert not same(train_round(site, request(3), weights), train_round(fresh, request(3), weights))
+
+
+def test_validation_notes_cover_as_many_patients_as_they_can(site):
+    notes = read_split(site.notes, "validation")
+    assert len({n.patient_key for n in _across_patients(notes)[:4]}) == 4
+    assert sorted(n.note_key for n in _across_patients(notes)) == sorted(n.note_key for n in notes)
 
 
 def test_held_out_notes_are_not_trained_on(make_site, weights):

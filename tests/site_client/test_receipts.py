@@ -144,3 +144,35 @@ def test_unlisted_fact_is_not_written(tmp_path):
     with pytest.raises(ValidationError):
         ReceiptBook(tmp_path).append(kind="TrainReply", note="x")
     assert ReceiptBook(tmp_path).read() == []
+
+
+def test_receipts_cut_off_at_the_end_are_noticed(tmp_path):
+    book = ReceiptBook(tmp_path)
+    for number in range(1, 5):
+        book.append(kind="TrainReply", study="s", round_number=number)
+    file = tmp_path / "receipts.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:2]))
+    with pytest.raises(WorkError, match="line 3"):
+        book.read()
+    file.unlink()
+    with pytest.raises(WorkError, match="line 1"):
+        book.append(kind="TrainReply")
+
+
+def test_a_line_that_a_kill_cut_is_left_out_and_the_chain_goes_on(tmp_path):
+    book = ReceiptBook(tmp_path)
+    book.append(kind="TrainReply", study="s", round_number=1)
+    with (tmp_path / "receipts.jsonl").open("ab") as file:
+        file.write(b'{"number":2,"time":"2026')
+    assert len(book.read()) == 1
+    book.append(kind="TrainReply", study="s", round_number=2)
+    assert [r.round for r in book.read()] == [1, 2]
+
+
+def test_a_kill_between_line_and_head_loses_nothing(tmp_path):
+    book = ReceiptBook(tmp_path)
+    book.append(kind="TrainReply", study="s", round_number=1)
+    head = (tmp_path / "head.json").read_bytes()
+    book.append(kind="TrainReply", study="s", round_number=2)
+    (tmp_path / "head.json").write_bytes(head)
+    assert [r.round for r in book.read()] == [1, 2]

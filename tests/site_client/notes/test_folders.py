@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from protocols.errors import UsageError, WorkError
+from protocols.errors import FednotesError, UsageError, WorkError
 from site_client.notes.mapping import ColumnMapping
 from site_client.notes.quarantine import Quarantine
 from site_client.notes.reader import read_notes
@@ -155,3 +155,59 @@ def test_strict_reading_stops_at_an_unsupported_file(tmp_path: Path) -> None:
     write(tmp_path, **{"a.txt": "x", "b.pdf": "%PDF"})
     with pytest.raises(WorkError, match=r"b\.pdf: unsupported_file"):
         list(read_notes([tmp_path], quarantine=Quarantine(strict=True)))
+
+
+PATIENTS = ColumnMapping(patient_id="folder")
+
+
+def test_files_of_patient_folders_are_named_by_their_order_and_never_by_their_path(tmp_path: Path, read) -> None:
+    write(tmp_path, **{"Zebedee/a.txt": "x", "Zebedee/b.txt": " ", "Zebedee/n.csv": "text\none\n,\n"})
+    write(tmp_path, **{"Yeti/c.pdf": "%PDF", "Yeti/d.csv": "mrn\n1\n", "Yeti/e.txt": "y"})
+    (tmp_path / "Yeti" / "Zebedee").symlink_to(tmp_path / "Zebedee")
+    notes, quarantine = read(tmp_path, mapping=PATIENTS)
+    assert [(note.source, note.patient_id, note.text) for note in notes] == [
+        ("file 4", "Yeti", "y"),
+        ("file 5", "Zebedee", "x"),
+        ("file 7", "Zebedee", "one"),
+    ]
+    assert [(row.where, row.reason) for row in quarantine.rows] == [
+        ("file 1", "link_not_followed"),
+        ("file 2", "unsupported_file"),
+        ("file 3", "no_text_column"),
+        ("file 6", "empty_text"),
+        ("file 7, line 3", "malformed_row"),
+    ]
+
+
+def test_note_identifiers_of_patient_folders_outlive_a_new_patient(tmp_path: Path, read) -> None:
+    write(tmp_path, **{"p2/a.txt": "x", "p3/a.txt": "y", "p3/n.csv": "text\none\ntwo\n"})
+    before = {note.note_id for note in read(tmp_path, mapping=PATIENTS)[0]}
+    write(tmp_path, **{"p1/a.txt": "z"})
+    after = [note.note_id for note in read(tmp_path, mapping=PATIENTS)[0]]
+    assert len(before) == 4 and len(set(after)) == len(after) == 5
+    assert before < set(after)
+
+
+def test_order_goes_on_over_several_patient_folders_and_files(tmp_path: Path, read) -> None:
+    write(tmp_path, **{"north/p1/a.txt": "x", "south/p1/a.txt": "y", "Zebedee.txt": "z"})
+    notes, _ = read(tmp_path / "north", tmp_path / "south", tmp_path / "Zebedee.txt", mapping=PATIENTS)
+    assert [note.source for note in notes] == ["file 1", "file 2", "file 3"]
+    assert len({note.note_id for note in notes}) == 3
+
+
+@pytest.mark.parametrize("content", [b"text\ncaf\xe9\n", b"mrn\n1\n"])
+def test_errors_about_patient_folders_hold_no_path(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, **{"Zebedee/n.csv": ""})
+    (tmp_path / "Zebedee" / "n.csv").write_bytes(content)
+    with pytest.raises(FednotesError, match="file 1") as caught:
+        list(read_notes([tmp_path], mapping=PATIENTS, quarantine=Quarantine(strict=True)))
+    assert "Zebedee" not in str(caught.value)
+
+
+def test_a_closed_patient_folder_is_set_aside_without_its_name(guarded: Path, read) -> None:
+    quarantine = read(guarded, mapping=PATIENTS)[1]
+    assert [(row.source, row.reason) for row in quarantine.rows] == [
+        ("file 2", "unreadable_file"),
+        ("file 3", "unreadable_file"),
+        ("file 4", "unreadable_file"),
+    ]
