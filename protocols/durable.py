@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from protocols.errors import FednotesError, WorkError
+from protocols.errors import FednotesError, StorageError
 
 _DISK_FULL = "No space left on device"  # in the words of the system, which every library passes on
 
@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a partial path to write to; it becomes ``path`` when the block ends without an exception.
 
     Raises:
-        WorkError: the disk is full or the folder cannot be written; what was at ``path`` before is untouched.
+        StorageError: the disk is full or the folder cannot be written; what was at ``path`` before is untouched.
     """
     partial = path.with_name(f".{path.name}.partial")
     with _failures_told(path):
@@ -42,7 +42,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Give a partial folder to fill; it becomes ``path``, in place of what was there, when the block ends well.
 
     Raises:
-        WorkError: as in :func:`whole_file`.
+        StorageError: as in :func:`whole_file`.
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
     with _failures_told(path):
@@ -66,7 +66,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file whole.
 
     Raises:
-        WorkError: as in :func:`whole_file`.
+        StorageError: as in :func:`whole_file`.
     """
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -95,7 +95,7 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def _failures_told(path: Path) -> Iterator[None]:
-    """Tell a failed write as a WorkError, also where a library dresses a full disk up as an error of its own."""
+    """Tell a failed write as a StorageError, also where a library dresses a full disk up as an error of its own."""
     try:
         yield
     except FednotesError:
@@ -107,7 +107,7 @@ def _failures_told(path: Path) -> Iterator[None]:
             reason = error.strerror or type(error).__name__
         else:
             raise
-        raise WorkError(
+        raise StorageError(
             f"{path} could not be written: {reason}.",
             hint="free some space or choose another folder, then run again; nothing is half-written",
         ) from error

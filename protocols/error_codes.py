@@ -22,6 +22,7 @@ class ErrorCode(IntEnum):
     UPDATE_TOO_LARGE = 107
     REPLY_NOT_LISTED = 108
     INTERNAL = 109
+    SITE_DISK_FULL = 110
     # Said by the coordinator about a site.
     NO_REPLY = 121
     SITE_UNREACHABLE = 122

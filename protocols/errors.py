@@ -3,6 +3,7 @@
     FednotesError                message, optional hint, exit status
     ├── UsageError               the person typed or configured something that cannot work (exit 2)
     └── WorkError                the work itself failed (exit 1)
+        └── StorageError         a file could not be written: the disk is full, or the folder is not ours
 
 Messages say what was wrong, where (file, line or record number) and what to do next. They never hold note text or a
 patient identifier: they end up in logs and on screens.
@@ -38,3 +39,7 @@ class UsageError(FednotesError):
 
 class WorkError(FednotesError):
     """The work was well specified but failed; the command exits with status 1."""
+
+
+class StorageError(WorkError):
+    """A file could not be written whole; what was there before is untouched."""

@@ -105,7 +105,7 @@ class TrainReply(Outbound):
 
     round: Round = Field(description="A late reply must not be counted in another round.")
     train_tokens: Annotated[int, Field(ge=0, le=10**12)] = Field(
-        description="Tokens trained on in this round, needed to compare arms at equal tokens; set by the recipe, or else "
+        description="Tokens trained on in this round, to compare arms at equal tokens; set by the recipe, or else "
         "rounded to the nearest 1,000."
     )
     corpus_tokens: Annotated[int, Field(ge=0, le=10**15, multiple_of=1_000)] = Field(

@@ -47,15 +47,13 @@ def run_federated(
         WorkError: the study stopped for want of sites; its checkpoint stays.
     """
     stop = threading.Event()
-    environment = {FOLDER_VARIABLE: str(server_folder.resolve()), SITES_VARIABLE: str(sites.resolve())}
-    environment["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # Ray's default from its next release on
+    folders = {FOLDER_VARIABLE: str(server_folder.resolve()), SITES_VARIABLE: str(sites.resolve())}
     cores = os.cpu_count() or 1
     with (
-        _environment(environment),
+        _ray_files() as ray_files,
+        _environment({**folders, **_quiet_ray(ray_files)}),
         _words_of_flower_to(log),
         _stopped_by_ctrl_c(stop),
-        # Not below the run folder: Ray makes sockets there, and their paths may have no more than 107 characters.
-        tempfile.TemporaryDirectory(prefix="fednotes-", ignore_cleanup_errors=True) as ray_files,
     ):
         run_simulation(
             server_app=make_app(stop=stop, on_round=on_round),
@@ -74,6 +72,25 @@ def run_federated(
             },
         )
     return not stop.is_set()
+
+
+@contextlib.contextmanager
+def _ray_files() -> Iterator[str]:
+    """Give Ray a folder for the owner alone, gone afterwards.
+
+    It is not below the run folder: Ray makes sockets in it, and their paths may have no more than 107 characters.
+    """
+    with tempfile.TemporaryDirectory(prefix="fednotes-", ignore_cleanup_errors=True) as folder:
+        # Even with usage statistics off, Ray asks cloud metadata servers where it runs, unless it finds this file.
+        (Path(folder) / "ray_bootstrap_config.yaml").write_text("{}\n", encoding="utf-8")
+        yield folder
+
+
+def _quiet_ray(home: str) -> dict[str, str]:
+    return {
+        "HOME": home,
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }  # the latter is Ray's default from its next release
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ refused: Flower itself would send the text of an exception to the coordinator, a
 from __future__ import annotations
 
 import copy
+import errno
 import hashlib
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from protocols.codec import decode_reply, decode_request, decode_update, encode_reply
 from protocols.error_codes import ContractError, ErrorCode
+from protocols.errors import StorageError
 from protocols.messages import HelloReply, HelloRequest, Outbound, SiteLimits, TrainReply, TrainRequest
 from site_client.folder import SiteFolder, secure_umask
 from site_client.locate import locate_site
@@ -43,7 +45,7 @@ def egress(message: Message, context: Context, call_next: Callable[[Message, Con
         folder = locate_site(context)
         return _answer(message, context, call_next, folder)
     except BaseException as error:  # nothing may pass, SystemExit included: Flower would send its text
-        code = error.code if isinstance(error, ContractError) else ErrorCode.INTERNAL
+        code = _code_of(error, ErrorCode.INTERNAL)
         return _refusal(message, code)
 
 
@@ -71,7 +73,7 @@ def _answer(
         update = decode_update(records, manifest, limit, malformed=ErrorCode.REPLY_NOT_LISTED)
         return _release(message, book, reply, update, study)
     except BaseException as error:
-        code = error.code if isinstance(error, ContractError) else ErrorCode.TRAINING_FAILED
+        code = _code_of(error, ErrorCode.TRAINING_FAILED)
         _log_failure(folder, code, error)
         book.append(kind="refusal", study=study, round_number=round_number, code=code.name)
         return _refusal(message, code)
@@ -132,6 +134,13 @@ def _apart(message: Message) -> Message:
     twin = copy.copy(message)
     twin.__dict__["_metadata"] = copy.copy(message.metadata)
     return twin
+
+
+def _code_of(error: BaseException, otherwise: ErrorCode) -> ErrorCode:
+    if isinstance(error, ContractError):
+        return error.code
+    disk_full = isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
+    return ErrorCode.SITE_DISK_FULL if disk_full else otherwise
 
 
 def _refusal(message: Message, code: ErrorCode) -> Message:

@@ -20,16 +20,16 @@ from tests_support import command
 
 import fednotes
 
-# TEST-NET-1 (RFC 5737) and a reserved name (RFC 2606): nobody is there.
+# TEST-NET-2 and 3 (RFC 5737) and a reserved name (RFC 2606): nobody is there.
 ATTEMPT = """
 import contextlib, socket
 with contextlib.suppress(OSError):
     socket.getaddrinfo("nobody.invalid", 80)
 with socket.socket() as s, contextlib.suppress(OSError):
     s.settimeout(0.05)
-    s.connect(("192.0.2.1", 80))
+    s.connect(("198.51.100.7", 80))
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
-    s.sendto(b"x", ("192.0.2.2", 53))
+    s.sendto(b"x", ("203.0.113.7", 53))
 """
 
 # Python loads a module of this name at the start of every process that finds it.
@@ -119,7 +119,7 @@ def test_the_hook_records_an_attempt(audited: tuple[dict[str, str], Path]) -> No
     environment, log = audited
     subprocess.run([sys.executable, "-c", ATTEMPT], env=environment, check=True, timeout=60)
     seen = [" ".join(line.split()[:2]) for line in _attempts(log)]
-    assert seen == ["socket.getaddrinfo nobody.invalid", "socket.connect 192.0.2.1", "socket.sendto 192.0.2.2"]
+    assert seen == ["socket.getaddrinfo nobody.invalid", "socket.connect 198.51.100.7", "socket.sendto 203.0.113.7"]
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from privacy.note_types import CleanNote
 from simulations.options import Options
 from simulations.results import Results
 from simulations.run_folder import RunFolder
+from simulations.scenarios import SCENARIOS
 from site_client.folder import SiteFolder
 from site_client.receipts import ReceiptBook
 from site_client.store import read_split
@@ -68,7 +69,8 @@ def test_results_follow_the_schema_and_name_every_hospital(finished: Path) -> No
     (arm,) = results.arms
     assert arm.name == "federated" and len(arm.rounds) == 2
     assert set(arm.bits_per_byte) == {"all", *(s.name for s in results.sites)}
-    assert arm.train_tokens == 2 * 2 * 4 * 128 * 3  # rounds x steps x rows x row length x sites
+    recipe = SCENARIOS["smoke"].recipe
+    assert arm.train_tokens == len(arm.rounds) * recipe.steps * recipe.tokens_per_step * len(results.sites)
     for score in arm.bits_per_byte.values():
         assert 0.5 < score.ci_low <= score.value <= score.ci_high < 8.5
     assert results.wire.bytes_up_per_round > 3 * results.parameters * 4
@@ -313,7 +315,7 @@ def test_small_hospitals_are_refused_otherwise(tmp_path: Path) -> None:
     rows += [_row(f"t{i}", f"t{i}", "tiny", f"A short tale number {i} of a cold.") for i in range(4)]
     (tmp_path / "n.jsonl").write_text("\n".join(map(json.dumps, rows)))
     said = refused(fednotes_here(*simulate_words(tmp_path / "n.jsonl", tmp_path / "o")))
-    assert "'tiny'" in said and "--skip-small-sites" in said
+    assert "Hospital 2 of 2 has" in said and "--skip-small-sites" in said
 
 
 def test_a_patient_of_two_hospitals_lies_on_one_side_everywhere(messy: Path) -> None:
@@ -332,7 +334,7 @@ def test_notes_that_differ_in_a_telephone_number_are_one_text_on_one_side(messy:
             found.setdefault(note.text, []).append(split)
     assert len(found) == 40
     assert all(len(sides) == 1 for sides in found.values()), "a copy was kept"
-    assert _results(messy).dropped["duplicate_text"] >= 40
+    assert _results(messy).dropped["duplicate_text_after_cleaning"] == 40
 
 
 def test_a_patient_of_an_evaluation_file_is_in_nobodys_training_notes(messy: Path) -> None:
@@ -378,7 +380,8 @@ def test_a_full_disk_stops_cleanly_and_leaves_no_half_file(export: Path, tmp_pat
         pytest.skip("only root can mount a small disk")
     try:
         said = refused(fednotes(*simulate_words(export, small / "run")), status=1)
-        assert "could not be written" in said
+        # Where the sites fill it up, the coordinator hears a code and no path.
+        assert "could not be written" in said or "SITE_DISK_FULL" in said
         assert not list(small.rglob("*.partial"))
     finally:
         subprocess.run(["umount", small], check=True)

@@ -336,7 +336,7 @@ def test_nothing_leaves_when_the_receipt_cannot_be_flushed(site, monkeypatch):
         raise OSError(28, SECRET)
 
     monkeypatch.setattr(os, "fsync", full)
-    assert_only_a_code(send(site, giving(good())), ErrorCode.INTERNAL, None)
+    assert_only_a_code(send(site, giving(good())), ErrorCode.SITE_DISK_FULL, None)
 
 
 def test_node_without_a_site_folder_says_so_and_runs_no_handler(monkeypatch):
