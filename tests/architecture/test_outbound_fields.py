@@ -13,7 +13,7 @@ FROZEN = {
     "TrainReply.train_loss: float: >= 0, <= 100, rounded",
     "TrainReply.train_tokens: int: >= 0, <= 1000000000000",
     "TrainReply.validation_bits: int: >= 0, <= 10000000000000",
-    "TrainReply.validation_bytes: int: >= 0, <= 10000000000000",
+    "TrainReply.validation_bytes: int: >= 0, <= 10000000000000, multiple of 1000",
 }
 
 
