@@ -46,8 +46,9 @@ def score_texts(
 ) -> list[Score]:
     """Score each text on its own.
 
-    A text longer than the context is read in windows that advance by half a context: each token is scored once, with at
-    least half a context before it except at the start of the text. Every window begins with the end-of-note token.
+    A text longer than the context is read in windows that advance by three quarters of a context: each token is scored
+    once, with at least a quarter of a context before it except at the start of the text. Every window begins with the
+    end-of-note token.
 
     Args:
         model: causal language model, in evaluation mode on return.
@@ -87,7 +88,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[li
 
 def _windows(text: int, ids: list[int], tokenizer: PreTrainedTokenizerFast, length: int) -> list[_Window]:
     start_token = int(tokenizer.bos_token_id)
-    stride = length // 2
+    stride = length - length // 4
     windows, scored = [], 0
     while scored < len(ids):
         # The first window has no history to repeat, so it scores a whole context at once.
@@ -108,6 +109,7 @@ def _window_bits(model: PreTrainedModel, batch: Sequence[_Window]) -> list[float
     tokens, counts = tokens.to(model.device), counts.to(model.device)
     # Padding stands on the right: a causal model never looks at it, so no attention mask is needed.
     logits = model(input_ids=tokens[:, :-1], use_cache=False).logits.float()
-    nats = F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+    # Flat, the vocabulary stays the last axis in memory; (N, V, T) takes three times as long on a CPU.
+    nats = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), reduction="none").view_as(counts)
     totals: list[float] = ((nats * counts).double().sum(1) / math.log(2)).tolist()
     return totals
