@@ -24,7 +24,7 @@ def split_patients(patients: Iterable[str], salt: str) -> dict[str, Split]:
         salt: names the split, e.g. the study's seed.
 
     Returns:
-        The split of each patient; with three patients or more, none of the three is empty.
+        The split of each patient. With three patients or more, no split is empty; with six, two are test patients.
 
     Example:
         >>> sorted(split_patients(["a", "b", "c"], "0").values())
@@ -34,14 +34,13 @@ def split_patients(patients: Iterable[str], salt: str) -> dict[str, Split]:
     ranked = sorted(places, key=lambda p: (places[p], p))
     splits: dict[str, Split] = {p: _split_at(places[p]) for p in ranked}
     if len(ranked) >= 3:
-        present = set(splits.values())
-        # The lowest hashes are test, the next ones validation, the rest train.
-        if "test" not in present:
-            splits[ranked[0]] = "test"
-        if "train" not in set(splits.values()):
+        # The lowest hashes are test, the next ones validation, the rest train. An interval needs two test patients.
+        held_out = 2 if len(ranked) >= 6 else 1
+        splits |= dict.fromkeys(ranked[:held_out], "test")
+        if "train" not in splits.values():
             splits[ranked[-1]] = "train"
-        if "validation" not in set(splits.values()):
-            splits[next(p for p in ranked[1:])] = "validation"
+        if "validation" not in splits.values():
+            splits[ranked[held_out]] = "validation"
     return splits
 
 

@@ -55,3 +55,12 @@ def test_shares_are_about_right_on_ten_thousand_patients():
 def test_fewer_than_three_patients_are_split_by_their_hash_alone():
     assert split_patients([], "0") == {}
     assert set(split_patients(["a", "b"], "0")) == {"a", "b"}
+
+
+@given(
+    patients=st.sets(st.text(max_size=8).filter(str.isascii), min_size=6, max_size=30), salt=st.text("ab", max_size=6)
+)
+def test_six_patients_give_two_to_test_on(patients, salt):
+    splits = Counter(split_patients(patients, salt).values())
+    assert splits["test"] >= 2
+    assert splits["train"] and splits["validation"]
