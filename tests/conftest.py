@@ -32,12 +32,11 @@ KEY = b"k" * 32
 
 
 @pytest.fixture(autouse=True)
-def _umask_stays_within_the_test():
-    """The egress tightens the umask of its process; the next test starts with the usual one."""
-    before = os.umask(0o022)
-    os.umask(before)
+def _usual_umask():
+    """The site's code tightens the umask of its process, in fixtures too; every test starts with the usual one."""
+    os.umask(0o022)
     yield
-    os.umask(before)
+    os.umask(0o022)
 
 
 @pytest.fixture(scope="session")
