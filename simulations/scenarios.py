@@ -49,7 +49,7 @@ class Scenario:
     summary: str
     arms: tuple[ArmSpec, ...]
     size: str = "nano"
-    rounds: int = 12
+    rounds: int = 10
     recipe: InnerRecipe = InnerRecipe(steps=8, rows=2, row_length=256, peak_lr=4e-3, warmup_steps=8)
     outer: OuterRecipe = OUTER_RECIPES["fedavg"]
     site_map: str | None = None
