@@ -13,7 +13,8 @@ from benchmarks.table import Row
 from modeling.tokenizer import default_tokenizer
 from site_client.chunks import chunk_note
 from site_client.engines.rules_engine import RulesEngine
-from site_client.gates import first_failed
+from site_client.gates.candidate import Candidate
+from site_client.gates.judge import judge
 
 
 def rows() -> list[Row]:
@@ -39,5 +40,5 @@ def _judge(pairs: list[tuple[str, str]]) -> float:
     """Processor time of judging all pairs [s]."""
     started = time.process_time()
     for source, rephrased in pairs:
-        first_failed(source, rephrased)
+        judge(Candidate(source=source, text=rephrased))
     return time.process_time() - started

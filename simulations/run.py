@@ -27,7 +27,7 @@ from simulations.scenarios import OUTER_RECIPES, Scenario, scenario
 from site_client.corpus import tokenize, training_documents
 from site_client.engines.rules_engine import RulesEngine
 from site_client.folder import secure_umask
-from site_client.gates import GateCounts
+from site_client.gates.judge import GateCounts
 from site_client.progress import Steps
 from site_client.rephrase import read_synthetic, rephrase_site, training_chunks
 

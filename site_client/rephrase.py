@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from privacy.note_types import Chunk, SyntheticChunk
 from protocols.durable import whole_file
-from site_client import gates
 from site_client.chunks import chunk_note
 from site_client.engines.engine import Engine
 from site_client.folder import SiteFolder
-from site_client.gates import GateCounts
+from site_client.gates.candidate import Candidate
+from site_client.gates.judge import VERSION, GateCounts, judge
 from site_client.store import read_split
 
 _FIELDS = ("job", "arm", "chunk_key", "note_key", "patient_key", "text")
@@ -40,12 +40,10 @@ def rephrase_site(folder: SiteFolder, engine: Engine, progress: Callable[[int], 
     counts, accepted = GateCounts(), list[SyntheticChunk]()
     for batch in _batches(chunks, _BATCH):
         for chunk, text in zip(batch, engine.rephrase(batch), strict=True):
-            counts.judged += 1
-            if (failed := gates.first_failed(chunk.text, text)) is not None:
-                counts.rejected[failed] += 1
-                continue
-            counts.accepted += 1
-            accepted.append(_synthetic(chunk, engine, text))
+            reasons = judge(Candidate(source=chunk.text, text=text, header=chunk.header))
+            counts.add(reasons)
+            if not reasons:
+                accepted.append(_synthetic(chunk, engine, text))
         if progress is not None:
             progress(len(batch))
     rows = [{name: getattr(s, name) for name in _FIELDS} for s in accepted]
@@ -66,7 +64,7 @@ def read_synthetic(folder: SiteFolder) -> list[SyntheticChunk]:
 
 
 def _synthetic(chunk: Chunk, engine: Engine, text: str) -> SyntheticChunk:
-    key = "\0".join([chunk.chunk_key, chunk.text, engine.arm, engine.version, gates.VERSION])
+    key = "\0".join([chunk.chunk_key, chunk.text, engine.arm, engine.version, VERSION])
     return SyntheticChunk(
         job=hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest(),
         arm=engine.arm,

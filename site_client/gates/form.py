@@ -1,16 +1,13 @@
-"""Quality gates: what a rephrasing has to pass before it enters the corpus.
-
-Each gate has a name and gives True when the rephrasing may pass. A rephrasing counts for the first gate that it fails.
-"""
+"""Gates of form: is this a whole, fresh rewriting of about the right length, and nothing else?"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-VERSION = "1"
+from site_client.gates.candidate import Candidate
+from site_client.gates.gate import Gate
 
 _SHORT_CHUNK_SLACK = 80  # characters
 _WORD = re.compile(r"\w+")
@@ -18,31 +15,6 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NEGATION = re.compile(r"\b(?:no|not|denies|denied|without|negative|never|none|nor|absent|absence)\b", re.I)
 _LEFT_RIGHT = re.compile(r"\b(?:left|right|bilateral)\b", re.I)
 _LIST_MARK = re.compile(r"(?:(?<=[.:;,\n])|^)\s*\d{1,2}[.)]\s")
-
-
-@dataclass
-class GateCounts:
-    """Verdicts so far.
-
-    Attributes:
-        judged: rephrasings seen.
-        accepted: rephrasings that passed every gate.
-        rejected: by name of the first failed gate.
-    """
-
-    judged: int = 0
-    accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
-def first_failed(source: str, rephrased: str) -> str | None:
-    """Name the first gate that a rephrasing fails; None when it passes all.
-
-    Args:
-        source: the chunk.
-        rephrased: what the engine wrote.
-    """
-    return next((name for name, passes in GATES.items() if not passes(source, rephrased)), None)
 
 
 def _not_empty(_: str, rephrased: str) -> bool:
@@ -87,12 +59,16 @@ def _words(text: str) -> list[str]:
     return [w.lower() for w in _WORD.findall(text)]
 
 
-GATES: dict[str, Callable[[str, str], bool]] = {
-    "empty": _not_empty,
-    "copy": _changed,
-    "length": _length,
-    "repetition": _no_loop,
-    "numbers": _same_numbers,
-    "negation": _keeps_negation,
-    "laterality": _same_side,
-}
+def _on_texts(passes: Callable[[str, str], bool]) -> Callable[[Candidate], bool]:
+    return lambda candidate: passes(candidate.source, candidate.text)
+
+
+FORM_GATES = (
+    Gate(name="empty", version=1, passes=_on_texts(_not_empty)),
+    Gate(name="copy", version=1, passes=_on_texts(_changed)),
+    Gate(name="length", version=1, passes=_on_texts(_length)),
+    Gate(name="repetition", version=1, passes=_on_texts(_no_loop)),
+    Gate(name="numbers", version=1, passes=_on_texts(_same_numbers)),
+    Gate(name="negation", version=1, passes=_on_texts(_keeps_negation)),
+    Gate(name="laterality", version=1, passes=_on_texts(_same_side)),
+)

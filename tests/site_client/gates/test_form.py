@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from site_client.gates import GATES, first_failed
+from site_client.gates.candidate import Candidate
+from site_client.gates.judge import GATES, judge
+
+
+def first_failed(source: str, rephrased: str) -> str | None:
+    return next(iter(judge(Candidate(source=source, text=rephrased))), None)
+
 
 SOURCE = "Pt is a 45-year-old male with left knee pain for 3 weeks. No fever."
 GOOD = "The patient is a 45-year-old man who has had pain in the left knee for 3 weeks. There is no fever."
@@ -35,7 +41,6 @@ def test_good_rephrasing_passes_every_gate():
 )
 def test_bad_rephrasing_is_named_by_the_first_gate_that_it_fails(gate, source, rephrased):
     assert first_failed(source, rephrased) == gate
-    assert not GATES[gate](source, rephrased)
 
 
 @pytest.mark.parametrize(
@@ -57,4 +62,12 @@ def test_faithful_rephrasings_pass(source, rephrased):
 
 
 def test_gates_are_tried_in_their_listed_order():
-    assert list(GATES) == ["empty", "copy", "length", "repetition", "numbers", "negation", "laterality"]
+    assert [gate.name for gate in GATES] == [
+        "empty",
+        "copy",
+        "length",
+        "repetition",
+        "numbers",
+        "negation",
+        "laterality",
+    ]
