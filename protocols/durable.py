@@ -24,14 +24,14 @@ def whole_file(path: Path) -> Iterator[Path]:
         StorageError: the disk is full or the folder cannot be written; what was at ``path`` before is untouched.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with _failures_told(path):
+    with storage_failures_told(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.touch(mode=0o600)
             yield partial
-            _flush(partial)
+            flush(partial)
             partial.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             with suppress(OSError):  # on a disk that takes nothing, the error above is the one to tell
                 partial.unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         StorageError: as in :func:`whole_file`.
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
-    with _failures_told(path):
+    with storage_failures_told(path):
         try:
             if old.exists() and not path.exists():
                 old.replace(path)  # a process was killed between the two renames
@@ -54,9 +54,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
             yield partial
             for file in partial.rglob("*"):
                 if file.is_file():
-                    _flush(file)
+                    flush(file)
             _swap(partial, path, old)
-            _flush(path.parent)
+            flush(path.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
@@ -85,7 +85,8 @@ def _swap(partial: Path, path: Path, old: Path) -> None:
         raise
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until the disk has a file, or a folder's list of files."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -94,7 +95,7 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def _failures_told(path: Path) -> Iterator[None]:
+def storage_failures_told(path: Path) -> Iterator[None]:
     """Tell a failed write as a StorageError, also where a library dresses a full disk up as an error of its own."""
     try:
         yield

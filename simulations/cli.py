@@ -46,7 +46,16 @@ def simulate(
     ] = None,
     sites: Annotated[int | None, typer.Option("--sites", min=1, max=999, help="Number of hospitals.")] = None,
     scenario: Annotated[str, typer.Option("--scenario", help=f"What to compare: {', '.join(SCENARIOS)}.")] = "demo",
-    engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules.")] = "rules",
+    engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules, vllm, openai.")] = "rules",
+    model: Annotated[
+        str | None, typer.Option("--model", help="Rephrasing model: folder, preset, or hub name with its commit.")
+    ] = None,
+    endpoint: Annotated[
+        list[str] | None, typer.Option("--endpoint", help="Address of an OpenAI-compatible server; repeat for several.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", help="Prompt by name, or P1, P2, P3; repeat for several.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds of the federated arms.")] = None,
     size: Annotated[str | None, typer.Option("--size", help="Model size, e.g. pico, nano, micro, mini, 125m.")] = None,
     outer: Annotated[
@@ -99,6 +108,9 @@ def simulate(
             sites=sites,
             scenario=scenario,
             engine=cast("Literal['rules']", engine),
+            model=model,
+            endpoints=tuple(endpoint or ()),
+            prompts=tuple(prompt or ()),
             rounds=rounds,
             size=size,
             outer=cast("Literal['fedavg'] | None", outer),

@@ -70,10 +70,11 @@ def commands_page(app: typer.Typer) -> str:
 
 
 def commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
-    """All leaf commands below a command, with their full names."""
+    """All commands below a command that do something when typed alone, with their full names."""
     if not isinstance(command, click.Group):
         return [(path, command)]
-    return [leaf for name, sub in command.commands.items() for leaf in commands(sub, (*path, name))]
+    alone = [(path, command)] if command.invoke_without_command else []
+    return [*alone, *(leaf for name, sub in command.commands.items() for leaf in commands(sub, (*path, name)))]
 
 
 def write_pages(folder: Path, app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from site_client.engines.choose import EngineName
 from site_client.notes.mapping import ColumnMapping
 
 
@@ -21,6 +22,9 @@ class Options(BaseModel):
         sites: number of hospitals; None for one a value.
         scenario: name.
         engine: who rephrases.
+        model: with which model, for an engine that has one.
+        endpoints: where, for the openai engine.
+        prompts: by which prompts; empty for the default.
         rounds: instead of the scenario's.
         size: model size instead of the scenario's.
         outer: outer optimizer instead of the scenario's.
@@ -40,7 +44,10 @@ class Options(BaseModel):
     site_map: str | None = None
     sites: Annotated[int, Field(ge=1, le=999)] | None = None
     scenario: str = "demo"
-    engine: Literal["rules"] = "rules"
+    engine: EngineName = "rules"
+    model: str | None = None
+    endpoints: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
     rounds: Annotated[int, Field(ge=1, le=100_000)] | None = None
     size: str | None = None
     outer: Literal["fedavg", "nesterov"] | None = None

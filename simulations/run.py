@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,11 +24,16 @@ from simulations.results import Arm, Corpus, GateFacts, Results, SiteFacts, Wire
 from simulations.run_folder import RunFolder
 from simulations.scenarios import OUTER_RECIPES, Scenario, scenario
 from site_client.corpus import tokenize, training_documents
-from site_client.engines.rules_engine import RulesEngine
+from site_client.engines.choose import EngineChoice
 from site_client.folder import secure_umask
 from site_client.gates.judge import GateCounts
 from site_client.progress import Steps
-from site_client.rephrase import read_synthetic, rephrase_site, training_chunks
+from site_client.rephrasing.plan import Plan
+from site_client.rephrasing.prompts import choose_prompts
+from site_client.rephrasing.reading import read_synthetic
+from site_client.rephrasing.run import ArmReport, rephrase_sites
+from site_client.rephrasing.selection import training_chunks
+from site_client.rephrasing.work import DEFAULT_PROMPT, Work, plan_work
 
 
 class Rephrased(BaseModel):
@@ -81,6 +85,7 @@ def simulate(options: Options, out: Path, *, resume: bool, overwrite: bool, quie
 
 
 def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) -> Results:
+    work = _work(run, options)  # first, as a missing model should not cost an hour of reading notes
     if not run.initial_model.exists():
         with steps.step("setup", "Making the initial model"):
             tokenizer = default_tokenizer()
@@ -89,7 +94,7 @@ def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) ->
             save_model(run.initial_model, model, tokenizer, "The weights before the first round.\n")
     with steps.step("ingest", "Reading notes and making hospitals") as advance:
         prepared = prepare(run, options, chosen, advance)
-    rephrased = _rephrase(run, options, prepared, steps)
+    rephrased = _rephrase(run, work, prepared, steps)
     arms = Arms(run, prepared, chosen, steps).all()
     with steps.step("report", "Writing the report"):
         results = _results(run, options, chosen, prepared, rephrased, arms, steps)
@@ -114,34 +119,40 @@ def _chosen_scenario(options: Options) -> Scenario:
     )
 
 
-def _rephrase(run: RunFolder, options: Options, prepared: Prepared, steps: Steps) -> Rephrased:
+def _work(run: RunFolder, options: Options) -> Work:
+    choice = EngineChoice(engine=options.engine, model=options.model, endpoints=options.endpoints)
+    prompts = choose_prompts([*options.prompts] or [DEFAULT_PROMPT])
+    return plan_work(choice, prompts, log=run.path / "logs" / "vllm.log", seed=options.seed)
+
+
+def _rephrase(run: RunFolder, work: Work, prepared: Prepared, steps: Steps) -> Rephrased:
     if (done := run.read("rephrased", Rephrased)) is not None:
         return done
     folders = site_folders(run, prepared)
-    chunks = sum(len(training_chunks(f)) for f in folders)
-    engine = RulesEngine(seed=options.seed)
-    with steps.step("rephrasing", f"Rephrasing with the {options.engine} engine", chunks) as advance:
-        counts = [rephrase_site(folder, engine, advance) for folder in folders]
+    chunks = len(work.arms) * sum(1 for f in folders for _ in training_chunks(f.notes))
+    with steps.step("rephrasing", f"Rephrasing with the {work.name} engine", chunks) as advance:
+        reports = rephrase_sites(
+            folders, work.engine, work.arms, Plan(), engine_name=work.name, told=lambda progress: advance(progress.batch)
+        )
     _, tokenizer = load_model(run.initial_model)
     sites: list[SiteFacts] = []
     for facts, folder in zip(prepared.sites, folders, strict=True):
         real = sum(len(d.tokens) for d in training_documents(folder, "real", tokenizer))
-        synthetic = sum(len(d.tokens) for d in tokenize(read_synthetic(folder), tokenizer))
+        synthetic = sum(len(d.tokens) for d in tokenize([*read_synthetic(folder)], tokenizer))
         sites.append(facts.model_copy(update={"real_tokens": real, "synthetic_tokens": synthetic}))
-    rephrased = Rephrased(gates=_gate_facts(options.engine, sites, counts), sites=sites)
+    rephrased = Rephrased(gates=_gate_facts(work.name, sites, reports), sites=sites)
     run.write("rephrased", rephrased)
     return rephrased
 
 
-def _gate_facts(engine: str, sites: list[SiteFacts], counts: list[GateCounts]) -> GateFacts:
-    rejected: Counter[str] = Counter()
-    for count in counts:
-        rejected += count.rejected
+def _gate_facts(engine: str, sites: list[SiteFacts], reports: list[list[ArmReport]]) -> GateFacts:
+    counts = [sum((arm.counts.gates for arm in arms), start=GateCounts()) for arms in reports]
+    total = sum(counts, start=GateCounts())
     return GateFacts(
         engine=engine,
-        judged=sum(c.judged for c in counts),
-        accepted=sum(c.accepted for c in counts),
-        rejected=dict(rejected),
+        judged=total.judged,
+        accepted=total.accepted,
+        rejected=dict(total.rejected),
         by_site={s.name: {"judged": c.judged, "accepted": c.accepted} for s, c in zip(sites, counts, strict=True)},
     )
 

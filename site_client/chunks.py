@@ -45,6 +45,11 @@ def chunk_note(note: CleanNote, max_tokens: int = MAX_TOKENS) -> list[Chunk]:
     ]
 
 
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a language model makes of a text. Numbers and codes have more tokens than words."""
+    return max(int(len(text.split()) * _TOKENS_PER_WORD), len(text) // 5) + 1
+
+
 def sentences(text: str) -> Iterator[str]:
     """Cut a text behind every sentence end; the pieces joined are the text."""
     start = 0

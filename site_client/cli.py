@@ -19,6 +19,8 @@ from site_client.column_options import (
     TypeColumn,
     columns_from,
 )
+from site_client.corpus_cli import app as corpus_app
+from site_client.rephrase_cli import rephrase
 
 if TYPE_CHECKING:
     from privacy.deidentify import Method
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Work inside a hospital: notes, rephrasings, receipts.")
 egress_app = typer.Typer(no_args_is_help=True, help="What left this site.")
 app.add_typer(egress_app, name="egress")
+app.add_typer(corpus_app, name="corpus")
+app.command("rephrase")(rephrase)
 
 Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -99,72 +103,6 @@ def ingest(
             progress=advance,
         )
     _print(asdict(report), as_json)
-
-
-@app.command("rephrase")
-def rephrase(
-    site: Site = Path(),
-    engine: Annotated[str, typer.Option("--engine", help="Who rephrases: rules.")] = "rules",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses among equivalent sentence forms.")] = 0,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Rephrase the training notes and keep what passes the gates.
-
-    Example: fednotes site rephrase --site our-site
-    """
-    from site_client.engines.rules_engine import RulesEngine
-    from site_client.folder import SiteFolder, secure_umask
-    from site_client.progress import Steps
-    from site_client.rephrase import rephrase_site, training_chunks
-
-    secure_umask()
-    if engine != "rules":
-        raise UsageError(f"There is no engine {engine!r}.", hint="choose: rules")
-    folder = SiteFolder(site)
-    folder.config()
-    chunks = len(training_chunks(folder))
-    if dry_run:
-        _print({"engine": engine, "chunks": chunks, "written": False}, as_json)
-        return
-    with Steps(quiet=as_json).step("rephrasing", f"Rephrasing with the {engine} engine", chunks) as advance:
-        counts = rephrase_site(folder, RulesEngine(seed=seed), advance)
-    _print(
-        {
-            "engine": engine,
-            "judged": counts.judged,
-            "accepted": counts.accepted,
-            "rejected": dict(counts.rejected),
-        },
-        as_json,
-    )
-
-
-@app.command("corpus")
-def corpus(site: Site = Path(), as_json: AsJson = False) -> None:
-    """Count notes by split and rephrasings by arm.
-
-    Example: fednotes site corpus --site our-site
-    """
-    from collections import Counter
-
-    from privacy.split import Split
-    from site_client.folder import SiteFolder
-    from site_client.rephrase import read_synthetic
-    from site_client.store import read_split
-
-    folder = SiteFolder(site)
-    folder.config()
-    names: tuple[Split, ...] = ("train", "validation", "test")
-    splits = {name: read_split(folder.notes, name) for name in names}
-    _print(
-        {
-            "notes": {name: len(notes) for name, notes in splits.items()},
-            "patients": {name: len({n.patient_key for n in notes}) for name, notes in splits.items()},
-            "rephrasings": dict(Counter(s.arm for s in read_synthetic(folder))),
-        },
-        as_json,
-    )
 
 
 @egress_app.command("list")

@@ -13,7 +13,8 @@ from privacy.note_types import Chunk, CleanNote, SyntheticChunk
 from protocols.errors import WorkError
 from protocols.messages import Corpus
 from site_client.folder import SiteFolder
-from site_client.rephrase import read_synthetic, training_chunks
+from site_client.rephrasing.reading import read_synthetic
+from site_client.rephrasing.selection import training_chunks
 from site_client.store import read_split
 
 
@@ -33,7 +34,7 @@ def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrained
     real = tokenize(read_split(folder.notes, "train"), tokenizer) if corpus != "synthetic" else []
     if corpus == "real":
         return real
-    synthetic = read_synthetic(folder)
+    synthetic = list(read_synthetic(folder))
     rephrased = tokenize(synthetic, tokenizer)
     if corpus == "real-repeated":
         sources = tokenize(_sources(folder, synthetic), tokenizer)
@@ -55,7 +56,7 @@ def tokenize(texts: Sequence[CleanNote | SyntheticChunk | Chunk], tokenizer: Pre
 
 
 def _sources(folder: SiteFolder, synthetic: Sequence[SyntheticChunk]) -> list[Chunk]:
-    chunks = {c.chunk_key: c for c in training_chunks(folder)}
+    chunks = {c.chunk_key: c for c in training_chunks(folder.notes)}
     return [chunks[s.chunk_key] for s in synthetic]
 
 

