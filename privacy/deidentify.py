@@ -46,11 +46,7 @@ def clean(note: RawNote, key: bytes, method: Method = "pattern") -> CleanNote:
         key: the site's secret.
         method: "none" for notes that the hospital has de-identified already, or "pattern".
     """
-    text, removed = note.text, Counter[str]()
-    if method == "pattern":
-        for kind, pattern in _PATTERNS.items():
-            text, count = pattern.subn(f"[{kind}]", text)
-            removed[kind] += count
+    text, removed = mask(note.text) if method == "pattern" else (note.text, Counter[str]())
     # Without a patient the note is a unit of its own; the prefix keeps it apart from a patient of the same name.
     patient = note.patient_id if note.patient_id is not None else f"\0note\0{note.note_id}"
     return CleanNote(
@@ -58,5 +54,17 @@ def clean(note: RawNote, key: bytes, method: Method = "pattern") -> CleanNote:
         patient_key=pseudonym(key, "patient", patient),
         text=text,
         note_type=note.note_type,
-        removed=+removed,
+        removed=removed,
     )
+
+
+def mask(text: str) -> tuple[str, Counter[str]]:
+    """Replace what has the form of an identifier.
+
+    Returns:
+        The text, and how many of each kind were replaced. A number counts for the first kind that it fits.
+    """
+    found = Counter[str]()
+    for kind, pattern in _PATTERNS.items():
+        text, found[kind] = pattern.subn(f"[{kind}]", text)
+    return text, +found

@@ -132,7 +132,12 @@ def _rephrase(run: RunFolder, work: Work, prepared: Prepared, steps: Steps) -> R
     chunks = len(work.arms) * sum(1 for f in folders for _ in training_chunks(f.notes))
     with steps.step("rephrasing", f"Rephrasing with the {work.name} engine", chunks) as advance:
         reports = rephrase_sites(
-            folders, work.engine, work.arms, Plan(), engine_name=work.name, told=lambda progress: advance(progress.batch)
+            folders,
+            work.engine,
+            work.arms,
+            Plan(),
+            engine_name=work.name,
+            told=lambda progress: advance(progress.batch),
         )
     _, tokenizer = load_model(run.initial_model)
     sites: list[SiteFacts] = []

@@ -101,8 +101,8 @@ def export(
 ) -> None:
     """Write accepted rephrasings to a file, where the site allows it and the leakage report keeps to its limits.
 
-    The file has texts with their model and prompt, in random order, and no key of a patient or note. Synthetic text is
-    patient data all the same.
+    The file has texts with their model and prompt, in random order, and no key of a patient or note. Synthetic text
+    is patient data all the same.
 
     Example: fednotes site corpus export synthetic.jsonl --site our-site
     """

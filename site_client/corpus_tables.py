@@ -46,13 +46,13 @@ def print_numbers(numbers: CorpusNumbers) -> None:
 def print_leakage(report: LeakageReport, limits: LeakageLimits) -> None:
     """Print a leakage report; what is beyond a limit of the site has an exclamation mark."""
     console = _console()
-    columns = [
-        "arm", "rephrasings", "patients", "verbatim words\np50 / p95 / max", "rare n-grams\nkept",
-        "of others\nper 1,000", "(chance)", "near-copies", "(chance)", "templates", "identifiers\nper 1,000",
-        "planted", "commonest\nopening",
-    ]  # fmt: skip
-    rows = [_leakage_row(arm, limits) for arm in report.arms]
-    console.print(_table(console, columns, rows))
+    console.print("What is left of the own note (n-grams: five words that one patient alone has)")
+    columns = ["arm", "texts", "verbatim words\np50 / p95 / max", "n-grams\nkept", "identifiers\nper 1,000", "planted"]
+    columns += ["same\nopening"]
+    console.print(_table(console, columns, [_own_row(arm, limits) for arm in report.arms]))
+    console.print("\nWhat stands in notes of other patients")
+    columns = ["arm", "n-grams\nper 1,000", "by chance", "near-copies", "by chance", "templates"]
+    console.print(_table(console, columns, [_others_row(arm, limits) for arm in report.arms]))
     console.print()
     said = [f"Compared with {report.training_patients:,} training patients."]
     if report.held_out_patients:
@@ -75,28 +75,34 @@ def print_export(report: ExportReport) -> None:
         console.print(f"{report.out}: {report.rows:,} texts would be written.")
 
 
-def _leakage_row(arm: ArmLeakage, limits: LeakageLimits) -> list[str | Text]:
+def _own_row(arm: ArmLeakage, limits: LeakageLimits) -> list[str | Text]:
     passed = passed_limits(arm, limits)
-
-    def judged(limit: str, value: str) -> str | Text:
-        return Text(f"{value} !", style="red") if limit in passed else value
-
-    words, rare, near, found = arm.verbatim.words, arm.rare_ngrams, arm.near_copies, arm.identifiers
+    words, planted = arm.verbatim.words, arm.identifiers.planted_surviving
     return [
         arm.arm,
         f"{arm.rephrasings:,}",
-        f"{arm.patients:,}",
-        judged("max_verbatim_words", f"{words.p50} / {words.p95} / {words.max}"),
-        judged("max_rare_ngram_share", f"{rare.share_kept:.1%}"),
-        f"{rare.of_others_per_1000:.2f}",
-        "-" if rare.by_chance_per_1000 is None else f"{rare.by_chance_per_1000:.2f}",
-        judged("max_near_copy_share", f"{near.share:.2%}"),
-        "-" if near.share_by_chance is None else f"{near.share_by_chance:.2%}",
-        f"{near.template_share:.1%}",
-        judged("max_identifiers_per_1000", f"{found.per_1000:.2f}"),
-        "-" if found.planted_surviving is None else judged("max_planted_surviving", f"{found.planted_surviving}"),
+        _judged(f"{words.p50} / {words.p95} / {words.max}", "max_verbatim_words" in passed),
+        _judged(f"{arm.rare_ngrams.share_kept:.1%}", "max_rare_ngram_share" in passed),
+        _judged(f"{arm.identifiers.per_1000:.2f}", "max_identifiers_per_1000" in passed),
+        "-" if planted is None else _judged(f"{planted:,}", "max_planted_surviving" in passed),
         f"{arm.opening_share:.1%}",
     ]
+
+
+def _others_row(arm: ArmLeakage, limits: LeakageLimits) -> list[str | Text]:
+    rare, near = arm.rare_ngrams, arm.near_copies
+    return [
+        arm.arm,
+        f"{rare.of_others_per_1000:.2f}",
+        "-" if rare.by_chance_per_1000 is None else f"{rare.by_chance_per_1000:.2f}",
+        _judged(f"{near.share:.2%}", "max_near_copy_share" in passed_limits(arm, limits)),
+        "-" if near.share_by_chance is None else f"{near.share_by_chance:.2%}",
+        f"{near.template_share:.1%}",
+    ]
+
+
+def _judged(value: str, passed: bool) -> Text:
+    return Text(f"{value} !", style="red") if passed else Text(value)
 
 
 def _console() -> Console:
@@ -111,7 +117,7 @@ def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str
     table = Table() if console.is_terminal else Table(box=None, pad_edge=False)
     for place, name in enumerate(columns):
         title = name if console.is_terminal else name.replace("\n", " ")
-        table.add_column(title, justify="left" if place < words else "right", overflow="fold")
+        table.add_column(title, justify="left" if place < words else "right", overflow="fold", no_wrap=place < words)
     for row in rows:
         table.add_row(*row)
     return table

@@ -314,7 +314,23 @@ def _tune(options: _Options, as_json: bool) -> None:
 
 
 def _show(folder: SiteFolder, number: int, seed: int, as_json: bool) -> None:
-    raise NotImplementedError
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from site_client.rephrasing.corpus_folder import CorpusFolder
+    from site_client.show.page import write_page
+    from site_client.show.pick import pick_and_count
+    from site_client.show.terminal import print_examples
+
+    examples, totals = pick_and_count(CorpusFolder(folder), number, seed)
+    page = folder.corpus / "show.html"
+    write_page(examples, page, folder.config().name, totals)
+    if as_json:  # no texts: what is printed ends up in logs
+        print(json.dumps({"page": str(page), "examples": len(examples), "arms": [asdict(t) for t in totals]}))
+        return
+    print_examples(examples, Console())
+    print(f"page, which holds notes and must not leave the site: {page}")
 
 
 def _check(pairs: Path, site: Path, as_json: bool) -> None:

@@ -18,7 +18,6 @@ from site_client.engines.vllm_engine import VllmEngine, VllmSettings
 
 EngineName = Literal["rules", "vllm", "openai"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-API_KEY_VARIABLE = "FEDNOTES_OPENAI_API_KEY"
 
 
 class EngineChoice(BaseModel):
@@ -77,16 +76,18 @@ def open_engine(
     if choice.engine == "vllm":
         local = LocalModel.find(choice.model, choice.revision)
         return Chosen(VllmEngine(local, choice.vllm, log), local.sampling)
+    from site_client.engines.answers import API_KEY_VARIABLE
     from site_client.engines.openai_engine import OpenAIEngine
 
+    known = {p.hub: p for p in presets().values()}.get(choice.model)
     engine = OpenAIEngine(
         choice.endpoints,
         choice.model,
         model=short_name(choice.model),
         revision=choice.revision or "as served",
+        template=known.template if known else None,
         api_key=os.environ.get(API_KEY_VARIABLE),
         allowed_hosts=hosts,
         notice=notice,
     )
-    known = {p.hub: p.sampling for p in presets().values()}
-    return Chosen(engine, known.get(choice.model, Sampling()))
+    return Chosen(engine, known.sampling if known else Sampling())

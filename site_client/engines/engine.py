@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import WorkError
 
-# "prompt_too_long": the request does not fit into the model's context and never will; all else raises.
-FinishReason = Literal["stop", "length", "prompt_too_long"]
+# "prompt_too_long": the request does not fit into the model's context and never will. "failed": a server fails at this
+# request again and again while others succeed. Everything else raises.
+FinishReason = Literal["stop", "length", "prompt_too_long", "failed"]
 
 
 class EngineError(WorkError):
@@ -71,7 +72,7 @@ class Completion:
 
     Attributes:
         text: as the model wrote it.
-        finish_reason: "stop" at the model's own end, "length" at the bound, "prompt_too_long" when nothing was written.
+        finish_reason: "stop" at the model's own end, "length" at the bound; the others where nothing was written.
         prompt_tokens: as the model counts them.
         output_tokens: likewise.
     """

@@ -10,10 +10,12 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from protocols.errors import FednotesError, UsageError
-from site_client.engines.endpoint import API_KEY_VARIABLE, Endpoint, Failure, check_address
+from site_client.engines.address import check_address
+from site_client.engines.answers import API_KEY_VARIABLE, Failure
+from site_client.engines.endpoint import Endpoint
 from site_client.engines.engine import Completion, EngineError, Request
 
 _MAX_BACKOFF_S = 30.0
@@ -30,6 +32,7 @@ class OpenAIEngine:
         served_model: name under which they serve the model.
         model: short name of the model, for arms and files.
         revision: what pins the model.
+        template: further arguments of the model's chat template, for servers that take them (vLLM).
         api_key: sent to every endpoint; None sends none. It appears in no message.
         allowed_hosts: hosts beside this machine to which notes may be sent, from the site's configuration.
         timeout_s: for one attempt at one request.
@@ -54,6 +57,7 @@ class OpenAIEngine:
         *,
         model: str,
         revision: str,
+        template: Mapping[str, bool] | None = None,
         api_key: str | None,
         allowed_hosts: Collection[str] = (),
         timeout_s: float = 300.0,
@@ -73,12 +77,14 @@ class OpenAIEngine:
             Endpoint(
                 url,
                 served_model=served_model,
+                template=template or {},
                 api_key=api_key,
                 timeout_s=timeout_s,
                 max_concurrency=max_concurrency,
             )
             for url in urls
         ]
+        self.context: int | None = None
         self.model = model
         self.revision = revision
         self.window = max_concurrency * (len(self._endpoints) + 1)
@@ -139,7 +145,15 @@ class OpenAIEngine:
             else:
                 failed += 1
             if failed >= self._max_attempts:
-                raise _failed_too_often(failed, endpoint, outcome, self._completed > completed_before)
+                if self._completed > completed_before:
+                    # Something about this very text upsets the server: one chunk must not stop a run of days.
+                    self._notice(f"A request failed {failed} times while others succeeded; it is left out.")
+                    return Completion(text="", finish_reason="failed", prompt_tokens=0, output_tokens=0)
+                raise EngineError(
+                    f"A request failed {failed} times and no other got through; last: {endpoint.label} {outcome}. "
+                    + _KEPT,
+                    hint="the server's log says why; run again to go on",
+                )
             if outcome.busy and time.monotonic() - busy_since > self._patience_s:
                 raise EngineError(
                     f"{endpoint.label} has been too busy for {self._patience_s:.0f} s ({outcome}). {_KEPT}",
@@ -200,7 +214,7 @@ class OpenAIEngine:
             return await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                waiter.result()  # handed out in the moment of the cancellation
+                waiter.result()[0].limit.gone()  # handed out in the moment of the cancellation
                 self._hand_out()
             raise
 
@@ -260,12 +274,3 @@ class OpenAIEngine:
 
     def _reasons(self) -> str:
         return "; ".join(f"{e.label} {e.last_failure}" for e in self._endpoints)
-
-
-def _failed_too_often(times: int, endpoint: Endpoint, failure: Failure, others_succeeded: bool) -> EngineError:
-    """Raised even when others succeed: a run that skipped what upsets a server would end with a gap nobody saw."""
-    if others_succeeded:
-        what, hint = "while others succeeded", "the server's log says what upsets it; run again to go on"
-    else:
-        what, hint = "and no other got through", "the server's log says why; run again to go on"
-    return EngineError(f"A request failed {times} times {what}; last: {endpoint.label} {failure}. {_KEPT}", hint=hint)

@@ -31,7 +31,7 @@ _MEMORY = re.compile(
 
 
 class VllmSettings(BaseModel):
-    """How vLLM is set up. None of it changes what a model would write, only how fast.
+    """How vLLM is set up: how fast it writes, not what (up to the rounding of another batch).
 
     Attributes:
         max_num_seqs: replies written at the same time.
@@ -41,8 +41,10 @@ class VllmSettings(BaseModel):
         tensor_parallel: GPUs that one copy of the model is spread over.
         data_parallel: copies of the model.
         speculation: guess runs of tokens from the prompt, which a rephrasing repeats in part.
+        prefix_caching: compute the instruction, which all prompts of an arm begin with, once.
         enforce_eager: no CUDA graphs.
         dtype: of weights and activations.
+        load_format: "dummy" makes random weights, for measuring speed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,8 +56,10 @@ class VllmSettings(BaseModel):
     tensor_parallel: Annotated[int, Field(ge=1)] = 1
     data_parallel: Annotated[int, Field(ge=1)] = 1
     speculation: Literal["none", "ngram", "suffix"] = "none"
+    prefix_caching: bool = True
     enforce_eager: bool = False
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    load_format: Literal["auto", "dummy"] = "auto"
 
 
 class VllmEngine:
@@ -95,9 +99,13 @@ class VllmEngine:
         self._tokenizer = _load_tokenizer(self._local.path)
         with _words_to(self._log):
             try:
-                self._llm = _load(self._local.path, self.settings, self._longest, self._log)
+                self._llm = _load(self._local.path, self.settings, self._longest)
             except Exception as error:
                 raise _load_error(self._local, self.settings, self._log, error) from None
+        # Handlers that vLLM made meanwhile would go on writing to our own error stream.
+        for handler in logging.getLogger("vllm").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(self._log.open("a", encoding="utf-8"))
 
     async def write(self, request: Request) -> Completion:
         """Write one reply."""
@@ -162,7 +170,7 @@ def _load_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _load(path: Path, settings: VllmSettings, context: int, log: Path) -> Any:
+def _load(path: Path, settings: VllmSettings, context: int) -> Any:
     on_cpu = not _has_gpu()
     if on_cpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
@@ -189,14 +197,11 @@ def _load(path: Path, settings: VllmSettings, context: int, log: Path) -> Any:
         speculative_config=_SPECULATION[settings.speculation],
         generation_config="vllm",  # sampling is ours, and nothing of the model's own file mixes in
         disable_log_stats=True,
-        enable_prefix_caching=True,
+        enable_prefix_caching=settings.prefix_caching,
+        load_format=settings.load_format,
     )
-    llm = AsyncLLM.from_engine_args(arguments)
-    # Handlers made while the block below diverted the streams write to ours again afterwards; they stay in the log.
-    for handler in logging.getLogger("vllm").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(log.open("a", encoding="utf-8"))
-    return llm
+    # Returned at once: something that is imported above keeps this frame alive, and what it names would never end.
+    return AsyncLLM.from_engine_args(arguments)
 
 
 _SPECULATION: dict[str, dict[str, object] | None] = {

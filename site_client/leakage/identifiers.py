@@ -5,14 +5,12 @@ Only counts come out of here: the strings themselves stay in the file of whoever
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from privacy.deidentify import _PATTERNS as RECOGNISERS
 from protocols.errors import UsageError
 from site_client.leakage.words import Hashes, Words
 
@@ -31,15 +29,6 @@ class IdentifierFacts(BaseModel):
     by_kind: dict[str, int]
     per_1000: float
     planted_surviving: int | None
-
-
-def identifiers_in(text: str) -> Counter[str]:
-    """Count by kind what de-identification would take out of a text."""
-    found: Counter[str] = Counter()
-    for kind, pattern in RECOGNISERS.items():
-        # One after the other, as de-identification does it: a number counts for the first kind that it fits.
-        text, found[kind] = pattern.subn(" ", text)
-    return +found
 
 
 class Planted:

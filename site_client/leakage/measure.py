@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from privacy.deidentify import mask
 from protocols.errors import UsageError
 from site_client.folder import SiteFolder
 from site_client.leakage.covered import Covered
-from site_client.leakage.identifiers import IdentifierFacts, Planted, PlantedFound, identifiers_in
+from site_client.leakage.identifiers import IdentifierFacts, Planted, PlantedFound
 from site_client.leakage.near_copies import NearCopies
 from site_client.leakage.rare_ngrams import RareNgrams
 from site_client.leakage.report import ArmLeakage, LeakageReport, VerbatimFacts
@@ -89,7 +90,7 @@ def _measure_arm(
         characters.add(span.characters)
         rare.add(source, rephrased, patient)
         near.add(rephrased, patient)
-        identifiers.update(identifiers_in(result.text))
+        identifiers.update(mask(result.text)[1])
         if found is not None:
             found.add(rephrased)
         openings.extend(map(int, rephrased.runs(_OPENING_WORDS)[:1]))

@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from privacy.note_types import Chunk
 from protocols.durable import write_text
 from protocols.errors import UsageError, WorkError
 from site_client.folder import SiteFolder
@@ -149,9 +150,13 @@ class CorpusFolder:
         """The arms that training reads, by name."""
         return [ArmFolder(p.parent / p.read_text().strip()) for p in sorted(self.path.glob("*/current"))]
 
+    def chunks(self) -> Iterator[Chunk]:
+        """All training chunks of the site, in the order of the store."""
+        return training_chunks(self._notes)
+
     def jobs(self, arm: Arm) -> Jobs:
         """The jobs that the present notes make for an arm."""
-        return job_keys(arm.job(chunk) for chunk in training_chunks(self._notes))
+        return job_keys(arm.job(chunk) for chunk in self.chunks())
 
     def counts(self, folder: ArmFolder, jobs: Jobs) -> ArmCounts:
         """Count what an arm has for the present notes."""

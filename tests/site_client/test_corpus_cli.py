@@ -96,7 +96,8 @@ def test_leakage_is_written_and_printed_without_text_key_or_planted_string(fille
 
 def test_what_is_beyond_a_limit_is_marked(filled):
     rephrase_by_hand(filled, make_arm("copy"), lambda c: f"{c.text} {c.text} {c.text} {c.text}")
-    copy, good = [line for line in run("leakage", "--site", filled.path).splitlines() if "wikipedia" in line]
+    own, _ = run("leakage", "--site", filled.path).split("What stands in notes of other patients")
+    copy, good = [line for line in own.splitlines() if "wikipedia" in line]
     assert "100.0% !" in copy
     assert "!" not in good
 

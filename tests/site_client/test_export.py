@@ -120,9 +120,11 @@ def test_order_is_another_one_each_time_and_not_that_of_the_results(ready, tmp_p
     )
 
 
-def test_piles_on_the_disk_give_every_row_once_in_a_uniform_order(tmp_path, monkeypatch):
+@pytest.mark.parametrize("piles", [2, 64])
+def test_piles_on_the_disk_give_every_row_once_in_a_uniform_order(tmp_path, monkeypatch, piles):
     """Over many draws, each of four rows comes first about equally often, with every row on its way through a pile."""
     monkeypatch.setattr(export_rows, "_HELD", 1)
+    monkeypatch.setattr(export_rows, "_PILES", piles)
     firsts = dict.fromkeys("abcd", 0)
     for i in range(400):
         folder = tmp_path / str(i)

@@ -85,23 +85,28 @@ def test_killed_and_resumed_the_corpus_is_that_of_an_undisturbed_run(make_site, 
 
 def test_simulate_runs_the_whole_path(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = command("simulate", "--scenario", "smoke", "--sites", 2, "--engine", "vllm", "--model", checkpoint)
+    words = command("simulate", "--scenario", "smoke", "--engine", "vllm", "--model", checkpoint)
     notes = tmp_path / "notes.csv"
-    _small_export(notes)
+    _short_notes(notes)
     done = subprocess.run(
-        [*words, "--notes", str(notes), "--prompt", "P1", "--out", str(out), "--json"], capture_output=True, text=True
+        [*words, "--notes", str(notes), "--site-by", "hospital", "--prompt", "P1", "--out", str(out), "--json"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads(done.stdout)
-    assert results["gates"]["engine"] == "vllm" and results["gates"]["judged"] > 20
+    assert results["gates"]["engine"] == "vllm" and results["gates"]["judged"] > 20 and results["gates"]["rejected"]
     assert results["arms"][0]["name"] == "federated"
     assert not vllm_processes(), "memory is given back before training"
 
 
-def _small_export(path: Path) -> None:
-    from simulations.synthetic_notes import write_export
-
-    write_export(path, hospitals=2, notes=90, seed=3)
+def _short_notes(path: Path) -> None:
+    """Two hospitals of 30 patients with one short note each: random models never stop before the bound."""
+    rows = ["hospital,patient_id,note_id,text"]
+    for number in range(60):
+        text = f"Pt seen on day {number} for cough x {number % 9 + 2} days. No fever. BP 1{number:02d}/80. Home today."
+        rows.append(f"{'AB'[number % 2]},{number},{number},{text}")
+    path.write_text("\n".join(rows))
 
 
 def test_a_sampled_run_draws_by_job_and_a_second_opinion_is_asked(make_site, checkpoint: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from corpus_support import keys_of, make_arm, make_site_of, rephrase_by_hand
 from filelock import FileLock
 
+from privacy.deidentify import mask
 from protocols.errors import UsageError, WorkError
 from site_client.leakage import run_index
-from site_client.leakage.identifiers import Planted, identifiers_in
+from site_client.leakage.identifiers import Planted
 from site_client.leakage.measure import measure_leakage
 from site_client.leakage.report import read_report, write_report
 
@@ -40,7 +41,7 @@ def test_copy_of_the_source_is_verbatim_to_its_whole_length_and_keeps_every_rare
     assert (arm.verbatim.words.p50, arm.verbatim.words.max) == (0, 16)
     assert arm.verbatim.characters.max == len(ANNA)
     assert (arm.rare_ngrams.in_sources, arm.rare_ngrams.kept) == (12 + 11, 12)  # runs of five among 16 and 15 words
-    assert arm.near_copies.share == arm.near_copies.largest == 0
+    assert arm.near_copies.share == arm.near_copies.largest == arm.rare_ngrams.of_others_per_1000 == 0
 
 
 def test_share_above_the_limit_counts_rephrasings_beyond_it(tmp_path):
@@ -71,22 +72,31 @@ def test_sentence_of_another_patient_is_a_near_copy_and_its_ngrams_are_foreign(t
     assert arm.rare_ngrams.of_others_per_1000 == pytest.approx(1000 * 11 / ngrams)
 
 
-def test_sentence_that_the_own_notes_share_with_another_patient_is_no_near_copy(tmp_path):
-    notes = {"train": {"a": [ANNA, f"Older. {BORIS}"], "b": [BORIS]}}
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")], ids="-".join)
+def test_sentence_that_the_own_notes_share_with_another_patient_is_no_near_copy(tmp_path, order):
+    texts = {"a": [ANNA, f"Older. {BORIS}"], "b": [BORIS]}
+    notes = {"train": {patient: texts[patient] for patient in order}}
     _, arm = one_arm(tmp_path, notes, {"Anna": f"{FRESH}. {BORIS}."})
     assert arm.near_copies.largest == 0
 
 
 def test_template_of_three_patients_is_counted_apart(tmp_path):
-    notes = {"train": {"a": [ANNA], **{p: [f"{p} says: {BORIS}"] for p in ("b", "c", "d")}}}
+    notes = {"train": {"a": [ANNA], **{p: [f"{p} says: {BORIS}"] for p in ("b", "c", "d")}}, "test": {"e": [CLARA]}}
     _, arm = one_arm(tmp_path, notes, {"Anna": f"{FRESH}. {BORIS}."})
-    assert arm.near_copies.largest == 0
+    assert arm.near_copies.largest == arm.near_copies.share_by_chance == 0
     assert arm.near_copies.template_share == pytest.approx(8 / 23)
     assert arm.rare_ngrams.of_others_per_1000 == 0
 
 
-def test_held_out_text_in_a_rephrasing_is_chance_and_not_another_training_patients(tmp_path):
-    notes = {"train": {"a": [ANNA], "b": [BORIS]}, "validation": {"c": [CLARA]}}
+def test_template_around_a_near_copy_does_not_thin_it_out(tmp_path):
+    notes = {"train": {"a": [ANNA], "e": [CLARA], **{p: [f"{p} says: {BORIS}"] for p in ("b", "c", "d")}}}
+    _, arm = one_arm(tmp_path, notes, {"Anna": f"{BORIS}. {CLARA}."})
+    assert arm.near_copies.largest == pytest.approx(9 / (15 + 16 - 7 - 8))
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_held_out_text_in_a_rephrasing_is_chance_and_not_another_training_patients(tmp_path, split):
+    notes = {"train": {"a": [ANNA], "b": [BORIS]}, split: {"c": [CLARA]}}
     report, arm = one_arm(tmp_path, notes, {"Anna": f"{FRESH}. {CLARA}.", "Boris": FRESHER})
     assert (report.training_patients, report.held_out_patients) == (2, 1)
     assert arm.near_copies.share == 0
@@ -131,7 +141,8 @@ def test_planted_strings_are_counted_in_notes_and_in_rephrasings(tmp_path):
 
 def test_forms_of_identifiers_are_counted_by_kind(tmp_path):
     text = "Call 555-123-4567 or 555 123 4568, SSN 123-45-6789, a.b@example.org"
-    assert identifiers_in(text) == {"phone": 2, "ssn": 1, "email": 1}
+    assert mask(text)[1] == {"phone": 2, "ssn": 1, "email": 1}
+    assert mask("see www.example.org/10.0.0.1 for more")[1] == {"url": 1}  # its address is no second one
     notes = {"train": {"a": [ANNA], "b": [BORIS]}}
     _, arm = one_arm(tmp_path, notes, {"Anna": text, "Boris": FRESH})
     assert arm.identifiers.by_kind == {"email": 1, "phone": 2, "ssn": 1}
@@ -144,6 +155,12 @@ def test_commonest_opening_is_measured(tmp_path):
     written = {"Anna": f"The patient was {FRESH}", "Boris": f"the patient, was {FRESHER}", "Clara": FRESH}
     _, arm = one_arm(tmp_path, notes, written)
     assert arm.opening_share == pytest.approx(2 / 3)
+
+
+def test_same_words_further_on_are_no_opening(tmp_path):
+    notes = {"train": {"a": [ANNA], "b": [BORIS]}}
+    _, arm = one_arm(tmp_path, notes, {"Anna": "one two three four", "Boris": "zero one two three"})
+    assert arm.opening_share == 0.5
 
 
 def test_rejected_results_and_those_of_changed_notes_are_left_out(tmp_path):
