@@ -20,6 +20,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.checkpoint import make_checkpoint
 from benchmarks.table import Row, print_table
 from site_client.engines.engine import Completion, Request, Sampling
 from site_client.engines.models import LocalModel
@@ -36,42 +37,20 @@ _REPLY_TOKENS = 128
 SETTINGS = VllmSettings(max_num_seqs=32, context=1536, max_num_batched_tokens=2048)
 
 
-def make_checkpoint(folder: Path, *, hidden: int, layers: int) -> None:
-    """Write a random Llama that never ends a reply by itself, so that both sides write the same number of tokens."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from modeling.tokenizer import default_tokenizer
-
-    tokenizer = default_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}\n{% endfor %}<|assistant|>"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden,
-        intermediate_size=hidden * 11 // 4,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        num_key_value_heads=hidden // 128 or 1,
-        max_position_embeddings=4096,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 def make_site(folder: Path, notes: int) -> None:
     """Fill a site with generated notes, all for training."""
     from privacy.deidentify import clean
     from simulations.synthetic_notes import write_export
     from site_client.folder import SiteConfig, SiteFolder
+    from site_client.notes.quarantine import Quarantine
     from site_client.notes.reader import read_notes
     from site_client.store import write_notes
 
     site = SiteFolder.create(folder, SiteConfig(name="Bench", number=1))
     write_export(folder / "export.csv", hospitals=1, notes=notes, seed=0)
-    cleaned = [clean(n, site.pseudonym_key(), "none") for n in read_notes([folder / "export.csv"])]
+    cleaned = [
+        clean(n, site.pseudonym_key(), "none") for n in read_notes([folder / "export.csv"], quarantine=Quarantine())
+    ]
     write_notes(site.notes, cleaned, {n.patient_key: "train" for n in cleaned})
 
 
@@ -100,7 +79,7 @@ def main() -> None:
             for side in ("ours", "bare") if run % 2 == 0 else ("bare", "ours"):
                 words = [sys.executable, "-m", "benchmarks.rephrase", "--side", side, "--folder", name, "--run", run]
                 done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=True)
-                facts = json.loads(done.stdout.splitlines()[-1])
+                facts = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"tokens"')))
                 print(f"run {run}, {side}: {facts}", file=sys.stderr)
                 measured[side].append(facts["tokens"] / facts["seconds"])
     ours, bare = (statistics.median(measured[side]) for side in ("ours", "bare"))

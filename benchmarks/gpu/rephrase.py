@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.checkpoint import CHAT_TEMPLATE
 from benchmarks.rephrase import make_site, write_bare
 from site_client.engines.vllm_engine import VllmSettings
 
@@ -56,7 +57,7 @@ def make_model(folder: Path) -> None:
     from modeling.tokenizer import default_tokenizer
 
     tokenizer = default_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}\n{% endfor %}<|assistant|>"
+    tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     state = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = state["model"]["vocab"]
@@ -87,7 +88,7 @@ def main() -> None:
             if done.returncode:
                 print(f"{setting}: {done.stderr[-1500:]}", file=sys.stderr)
                 continue
-            facts[setting] = json.loads(done.stdout.splitlines()[-1])
+            facts[setting] = json.loads(next(x for x in done.stdout.splitlines() if x.startswith('{"tokens"')))
             print(f"{setting}: {facts[setting]}", file=sys.stderr)
     _print(facts)
     if arguments.out:

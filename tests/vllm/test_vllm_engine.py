@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 from tests_support import command
 
+from site_client.engines.engine import Completion, Request, Sampling
+from site_client.engines.models import LocalModel
+from site_client.engines.vllm_engine import VllmEngine, VllmSettings
 from site_client.folder import SiteFolder
 from site_client.rephrasing.corpus_folder import ArmFolder, CorpusFolder
 from site_client.rephrasing.selection import training_chunks
@@ -32,7 +36,9 @@ def arm_of(site: SiteFolder) -> ArmFolder:
 
 def vllm_processes() -> list[str]:
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if "VLLM::" in line or "EngineCore" in line]
+    # A dead one that its parent has not asked about yet holds no memory.
+    running = (line for line in shown.splitlines() if "defunct" not in line)
+    return [line for line in running if "VLLM::" in line or "EngineCore" in line]
 
 
 def test_builds_that_break_transformers_are_not_here() -> None:
@@ -109,14 +115,41 @@ def _short_notes(path: Path) -> None:
     path.write_text("\n".join(rows))
 
 
-def test_a_sampled_run_draws_by_job_and_a_second_opinion_is_asked(make_site, checkpoint: Path) -> None:
+def test_two_copies_of_a_model_and_a_second_opinion(make_site, checkpoint: Path) -> None:
+    """Data parallelism is vLLM's own; on a CPU two copies share the cores."""
     site = make_site(patients={"train": 5, "validation": 1, "test": 1})
     done = subprocess.run(
-        rephrase(site, checkpoint, "--judge", "--speculation", "ngram", "--json"), capture_output=True, text=True
+        rephrase(site, checkpoint, "--judge", "--data-parallel", 2, "--json"), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    texts = [r.text for r in arm_of(site).results.read()]
-    assert len(set(texts)) > 1
+    results = list(arm_of(site).results.read())
+    assert len(results) == 10 and len({r.text for r in results}) > 1
+    assert "EngineCore_DP1" in (site.path / "logs" / "vllm.log").read_text()
+    assert not vllm_processes()
+
+
+def test_speculation_seeds_and_prompts_that_do_not_fit(checkpoint: Path, tmp_path: Path) -> None:
+    settings = VllmSettings(max_num_seqs=4, context=512, speculation="ngram")
+    engine = VllmEngine(LocalModel.find(str(checkpoint)), settings, tmp_path / "log")
+
+    def request(prompt: str, seed: int = 1) -> Request:
+        return Request(
+            prompt=prompt, prompt_name="", source="", max_tokens=24, sampling=Sampling(temperature=1.0), seed=seed
+        )
+
+    async def ask() -> list[Completion]:
+        await engine.start()
+        try:
+            asked = [request("a cough"), request("a cough"), request("a cough", 2), request("word " * 600), request("")]
+            return list(await asyncio.gather(*map(engine.write, asked)))
+        finally:
+            await engine.close()
+
+    one, same, other, long, empty = asyncio.run(ask())
+    assert one.text == same.text != other.text
+    assert (long.finish_reason, long.text, long.output_tokens) == ("prompt_too_long", "", 0)
+    assert long.prompt_tokens > 488 and empty.output_tokens > 0
+    assert not vllm_processes()
 
 
 def test_too_little_memory_says_what_to_lower(make_site, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
