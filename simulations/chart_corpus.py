@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -136,10 +138,10 @@ def gates_chart(results: Results) -> Picture | None:
     )
 
 
-def acceptance_chart(results: Results) -> Picture | None:
-    """Draw the share of accepted rephrasings by hospital."""
-    judged = {site: verdict for site, verdict in results.gates.by_site.items() if verdict.get("judged")}
-    if not judged:
+def acceptance_chart(verdicts: Mapping[str, Mapping[str, int]], by: Literal["hospital", "arm"]) -> Picture | None:
+    """Draw the share of accepted rephrasings by hospital, or by arm where there are several."""
+    judged = {name: verdict for name, verdict in verdicts.items() if verdict.get("judged")}
+    if not judged or (by == "arm" and len(judged) < 2):
         return None
     names = short_names(judged, limit=20)
     shares = {site: verdict.get("accepted", 0) / verdict["judged"] for site, verdict in judged.items()}
@@ -156,9 +158,9 @@ def acceptance_chart(results: Results) -> Picture | None:
 
     low, high = min(shares, key=lambda s: shares[s]), max(shares, key=lambda s: shares[s])
     return picture(
-        "acceptance",
-        title="Acceptance by hospital",
-        label=f"Share of accepted rephrasings of {plural(len(shares), 'hospital')}.",
+        f"acceptance-by-{by}",
+        title=f"Acceptance by {by}",
+        label=f"Share of accepted rephrasings of {plural(len(shares), by)}.",
         conclusion=f"The gates accepted {percent(shares[low], 1)} of the rephrasings."
         if low == high
         else f"Acceptance runs from {percent(shares[low], 1)} ({tidy(low)}) to {percent(shares[high], 1)} "

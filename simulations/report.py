@@ -143,7 +143,11 @@ def _sections(results: Results) -> list[Section]:
             "rephrasing",
             "Rephrasing",
             [f"Engine: {_engine(results)}."],
-            [gates_chart(results), acceptance_chart(results)],
+            [
+                gates_chart(results),
+                acceptance_chart(results.gates.by_site, "hospital"),
+                acceptance_chart(results.gates.by_arm, "arm"),
+            ],
             [],
         ),
         _section("cost", "Cost", [], [wire_chart(results), time_chart(results)], []),

@@ -103,6 +103,7 @@ class GateFacts(_Facts):
         accepted: rephrasings that passed every gate.
         rejected: by gate name; a rephrasing counts for the first gate that it fails.
         by_site: {site: {"judged", "accepted"}}.
+        by_arm: the same by model and prompt.
     """
 
     engine: str
@@ -110,6 +111,7 @@ class GateFacts(_Facts):
     accepted: int
     rejected: dict[str, int]
     by_site: dict[str, dict[str, int]]
+    by_arm: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
 class WireFacts(_Facts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -151,14 +152,20 @@ def _rephrase(run: RunFolder, work: Work, prepared: Prepared, steps: Steps) -> R
 
 
 def _gate_facts(engine: str, sites: list[SiteFacts], reports: list[list[ArmReport]]) -> GateFacts:
-    counts = [sum((arm.counts.gates for arm in arms), start=GateCounts()) for arms in reports]
-    total = sum(counts, start=GateCounts())
+    by_site: defaultdict[str, GateCounts] = defaultdict(GateCounts)
+    by_arm: defaultdict[str, GateCounts] = defaultdict(GateCounts)
+    for site, arms in zip(sites, reports, strict=True):
+        for arm in arms:
+            by_site[site.name] += arm.counts.gates
+            by_arm[arm.arm] += arm.counts.gates
+    total = sum(by_site.values(), start=GateCounts())
     return GateFacts(
         engine=engine,
         judged=total.judged,
         accepted=total.accepted,
         rejected=dict(total.rejected),
-        by_site={s.name: {"judged": c.judged, "accepted": c.accepted} for s, c in zip(sites, counts, strict=True)},
+        by_site={name: {"judged": c.judged, "accepted": c.accepted} for name, c in by_site.items()},
+        by_arm={name: {"judged": c.judged, "accepted": c.accepted} for name, c in by_arm.items()},
     )
 
 

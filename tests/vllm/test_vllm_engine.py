@@ -102,6 +102,7 @@ def test_simulate_runs_the_whole_path(checkpoint: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads(done.stdout)
     assert results["gates"]["engine"] == "vllm" and results["gates"]["judged"] > 20 and results["gates"]["rejected"]
+    assert set(results["gates"]["by_arm"]) == {"tiny-llama.wikipedia"}
     assert results["arms"][0]["name"] == "federated"
     assert not vllm_processes(), "memory is given back before training"
 
