@@ -13,11 +13,18 @@ from site_client.gates.reading import Reading
 
 _REACH = 7  # content words to either side
 _COMMA = 0.45  # a word behind a comma counts less
+_AND = 0.6
 _CLAUSE = 0.3  # and one of another clause still less
 _BARRIER = 0.4  # behind another mention of the same kind
 _DECAY = 0.85
 _MOST = 200  # mentions of a kind; bounds the time that any input takes
 _FOLLOWED = 0.8
+_LINKS = frozenset({"in", "on", "at", "of", "for", "the"})
+_PARTS = frozenset({",", ";", "and", "(", ")", "\n"})
+_LABEL_REACH = 5  # tokens
+_BEHIND = 0.4
+_CROSSED = 0.2  # each of the two has to stand by something that the other had
+_NEIGHBOURS = 3  # mentions that a swap may be with
 
 
 @dataclass(slots=True)
@@ -32,6 +39,7 @@ class Mention:
         leave_out: words that are values of the same kind; what lies behind them belongs to them.
         before: weight of the words before the mention, where any follow it.
         numbered: whether numbers nearby count as words.
+        labelled: whether words right before it name it, so that those behind it count less: "heart rate 81, ...".
     """
 
     value: str
@@ -41,6 +49,7 @@ class Mention:
     leave_out: frozenset[str] = frozenset()
     before: float = 1.0
     numbered: bool = True
+    labelled: bool = False
     _context: dict[str, float] | None = None
 
     @property
@@ -48,13 +57,34 @@ class Mention:
         """Weight of the words around it; nearer ones count more. Most mentions are never asked."""
         if self._context is None:
             context: dict[str, float] = {}
-            _walk(self.reading, max(self.at, self.last) + 1, 1, self.leave_out, context, 1.0)
+            behind = _BEHIND if self.labelled and _labelled(self.reading, self.at) else 1.0
+            _walk(self.reading, max(self.at, self.last) + 1, 1, self.leave_out, context, behind)
             followed = any(weight >= _FOLLOWED for weight in context.values())
-            _walk(self.reading, self.at - 1, -1, self.leave_out, context, self.before if followed else 1.0)
+            whole = not followed or _measured(self.reading, self.at)
+            _walk(self.reading, self.at - 1, -1, self.leave_out, context, 1.0 if whole else self.before)
             if not self.numbered:
                 context = {key: weight for key, weight in context.items() if key[0] != "#"}
             self._context = context
         return self._context
+
+
+def _labelled(reading: Reading, at: int) -> bool:
+    """Whether a word with content stands before a token in its part of the sentence."""
+    sentence = reading.sentence[at]
+    for before in range(at - 1, max(-1, at - 1 - _LABEL_REACH), -1):
+        if reading.sentence[before] != sentence or reading.words[before] in _PARTS:
+            return False
+        if reading.content[before] == 1.0:
+            return True
+    return False
+
+
+def _measured(reading: Reading, at: int) -> bool:
+    """Whether a number stands right before: "4/5 in the right arm" belongs together, whatever follows."""
+    start = at = at - 1
+    while at > 0 and reading.words[at] in _LINKS:
+        at -= 1
+    return 0 <= at < start and reading.kinds[at] == "number"
 
 
 def _walk(
@@ -72,8 +102,8 @@ def _walk(
             weight *= _CLAUSE
         if word in leave_out:
             weight *= _BARRIER
-        elif word == ",":
-            weight *= _COMMA
+        elif word == "," or word == "and":
+            weight *= _COMMA if word == "," else _AND
         elif keys[at]:
             here = weight * content[at]
             for key in keys[at]:
@@ -167,4 +197,41 @@ def orphaned(text: list[Mention], source: list[Mention], least: float = 0.8, mos
         )
         if now > before:
             return True
+    return False
+
+
+def swapped(text: list[Mention], source: list[Mention], least: float = 1.0, margin: float = 0.5) -> bool:
+    """Whether two neighbours have changed places: each stands where the source has the other.
+
+    Weak evidence of either one adds up; a match that agrees counts against it.
+
+    Args:
+        text: mentions of the rephrasing.
+        source: mentions of the source.
+        least: lowest sum of the two crossed scores.
+        margin: by how much it has to beat the sum of the straight ones.
+
+    Returns:
+        True for "heart rate 20, respiratory rate 80".
+    """
+    text, source = text[:_MOST], source[:_MOST]
+    if len(text) < 2 or len({mention.value for mention in source}) < 2:
+        return False
+    rows = []
+    for row in _scores(text, source):
+        by_value: dict[str, float] = {}
+        for s, score in row.items():
+            value = source[s].value
+            by_value[value] = max(score, by_value.get(value, 0.0))
+        rows.append(by_value)
+    for m, first in enumerate(text):
+        for o in range(m + 1, min(m + 1 + _NEIGHBOURS, len(text))):
+            second = text[o]
+            if first.value == second.value:
+                continue
+            here, there = rows[m], rows[o]
+            crossed = (here.get(second.value, 0.0), there.get(first.value, 0.0))
+            straight = here.get(first.value, 0.0) + there.get(second.value, 0.0)
+            if min(crossed) >= _CROSSED and sum(crossed) >= max(least, straight + margin):
+                return True
     return False

@@ -129,6 +129,12 @@ def frequencies(reading: Reading) -> tuple[list[Frequency], set[int]]:
     return found, taken
 
 
+def clocks(reading: Reading) -> set[tuple[int, int]]:
+    """Times of day as ``(hour of twelve, minute)``, from "9:30" and "21:30" alike."""
+    parts = (w.split(":") for w, kind in zip(reading.words, reading.kinds, strict=True) if kind == "clock")
+    return {(int(hour) % 12, int(minute)) for hour, minute in parts}
+
+
 def _every(words: list[str], at: int) -> tuple[float, int] | None:
     tail = words[at + 1 : at + 4]
     if words[at] == "per" and tail[:1] and _SPANS.get(tail[0], 1.0) < 1.0:
@@ -169,9 +175,13 @@ def _times(words: list[str], at: int) -> tuple[float, int] | None:
 def _written(words: list[str], kinds: list[str], at: int) -> tuple[Date | None, list[int]]:
     """A date with the month in letters: "June 14, 2007", "14 June 2007", "June of 2007", "June"."""
     month, day, year, used = _MONTHS[words[at]], 0, 0, [at]
-    if at and kinds[at - 1] == "number" and words[at - 1].isdigit() and int(words[at - 1]) <= 31:
-        day = int(words[at - 1])
-        used.append(at - 1)
+    before = at - 1
+    # "The 1st of November"
+    while before > max(0, at - 3) and words[before] in ("of", "st", "nd", "rd", "th"):
+        before -= 1
+    if before >= 0 and kinds[before] == "number" and words[before].isdigit() and int(words[before]) <= 31:
+        day = int(words[before])
+        used.append(before)
     here, end = at + 1, len(words)
     if here < end and kinds[here] == "number" and words[here].isdigit():
         number = int(words[here])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 from site_client.gates.asides import asides
-from site_client.gates.binding import Mention, conflict, orphaned
+from site_client.gates.binding import Mention, conflict, orphaned, swapped
 from site_client.gates.candidate import Candidate
 from site_client.gates.reading import Reading, read
 from site_client.gates.words import cues, table
@@ -13,7 +13,17 @@ from site_client.gates.words import cues, table
 _SIDES = {"left": "left", "right": "right", "bilateral": "both", "bilaterally": "both"}
 _BOTH = frozenset({"bilateral", "bilaterally", "both", "each", "two", "either", "paired", "pair", "equal", "symmetric",
                    "symmetrical", "symmetrically"})  # fmt: skip
-_NOT_RIGHT = frozenset({"away", "now", "after", "before"})
+_NOT_RIGHT = frozenset({"away", "now", "after", "before", "then", "there", "here"})
+_RIGHT_WHERE = frozenset({"at", "behind", "beside", "beneath", "near", "next", "over", "through", "up", "down", "where",
+                          "when", "into", "along", "between", "around", "across", "above", "below"})  # fmt: skip
+_RIGHT_SIDE_BEFORE = frozenset({"the", "on", "to", "his", "her", "and", "or", "than", "left", "of"})
+# "Was left open", "any that were left were removed": a verb and no side.
+_BE = frozenset({"is", "are", "was", "were", "be", "been", "being"})
+_LEFT_SO = frozenset({
+    "blank", "empty", "out", "open", "opened", "in", "intact", "alone", "untreated", "to", "at", "is", "are",
+    "was", "were", "for", "as", "with", "on", "behind", "over", "undisturbed", "unrepaired", "attached",
+    "and",
+})  # fmt: skip
 _BEFORE_WEIGHT = 0.4  # "left knee": what follows a side tells what it is the side of
 _SIDE_WORDS = frozenset({"left", "right", "bilateral", "bilaterally"})
 
@@ -47,7 +57,12 @@ def _is_side(words: list[str], at: int) -> bool:
     before = words[at - 1] if at else ""
     after = words[at + 1] if at + 1 < len(words) else ""
     if words[at] == "right":
-        return after not in _NOT_RIGHT and not (before == "all" and after in (".", ",", ""))
+        if after in _NOT_RIGHT or (before == "all" and after in (".", ",", "")):
+            return False
+        # "Right at the margin" is an adverb, "on the right at the margin" a side.
+        return after not in _RIGHT_WHERE or before in _RIGHT_SIDE_BEFORE
+    if before in _BE and after in _LEFT_SO:
+        return False
     return after not in cues("after_verb_left") or before in cues("before_side")
 
 
@@ -71,11 +86,12 @@ def laterality_kept(candidate: Candidate) -> bool:
         return False
     one_sided = [m for m in written if m.value != "both" and m.at not in aside]
     sources = [m for m in given if m.value != "both"]
-    if conflict(one_sided, sources, least=0.8, margin=0.35):
+    if conflict(one_sided, sources, least=0.8, margin=0.35) or swapped(one_sided, sources, least=0.6, margin=0.2):
         return False
     if not candidate.allows.selection and _BOTH.isdisjoint(text.words) and orphaned(one_sided, sources):
         return False
-    return opposites_kept(candidate, "laterality")
+    # Directions are told in turn ("lateral, then medial"), so only one that went for another counts.
+    return opposites_kept(candidate, "laterality", moved=False)
 
 
 def _both_named(text: Reading) -> bool:
@@ -109,12 +125,13 @@ def _opposites(reading: Reading) -> dict[tuple[str, str], list[Mention]]:
     return found
 
 
-def opposites_kept(candidate: Candidate, gate: str) -> bool:
+def opposites_kept(candidate: Candidate, gate: str, *, moved: bool = True) -> bool:
     """No word of the source has become one that excludes it.
 
     Args:
         candidate: the rephrasing.
         gate: whose groups of words to compare.
+        moved: whether words that both texts have may not have changed places either.
 
     Returns:
         False when a value of a group went and another one came in its surroundings.
@@ -130,6 +147,8 @@ def opposites_kept(candidate: Candidate, gate: str) -> bool:
         lost = [m for m in given[key] if m.value not in said]
         if new and lost and conflict(new, lost, least=0.5, margin=0.0):
             return False
+        if not moved:
+            continue
         if conflict(new, given[key], least=0.9, margin=0.3) or conflict(claimed, given[key], least=1.3, margin=0.6):
             return False
     return True

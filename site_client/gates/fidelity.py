@@ -13,29 +13,21 @@ from site_client.gates.people import attribution_kept
 from site_client.gates.polarity import negation_kept
 
 
-def _times_kept(candidate: Candidate) -> bool:
-    return dates_kept(candidate) and opposites_kept(candidate, "dates")
-
-
-def _counts_kept(candidate: Candidate) -> bool:
-    return numbers_kept(candidate) and opposites_kept(candidate, "numbers")
-
-
 def _severity_kept(candidate: Candidate) -> bool:
     return opposites_kept(candidate, "severity")
 
 
 FIDELITY_GATES = (
-    Gate(name="numbers", version=2, passes=_counts_kept),
-    Gate(name="units", version=1, passes=units_kept),
-    Gate(name="dates", version=1, passes=_times_kept),
-    Gate(name="frequency", version=1, passes=frequencies_kept),
-    Gate(name="laterality", version=2, passes=laterality_kept),
-    Gate(name="medications", version=1, passes=medications_kept),
-    Gate(name="negation", version=2, passes=negation_kept),
-    Gate(name="attribution", version=1, passes=attribution_kept),
-    Gate(name="certainty", version=1, passes=certainty_kept),
+    Gate(name="numbers", version=3, passes=numbers_kept),
+    Gate(name="units", version=2, passes=units_kept),
+    Gate(name="dates", version=2, passes=dates_kept),
+    Gate(name="frequency", version=2, passes=frequencies_kept),
+    Gate(name="laterality", version=3, passes=laterality_kept),
+    Gate(name="medications", version=2, passes=medications_kept),
+    Gate(name="negation", version=3, passes=negation_kept),
+    Gate(name="attribution", version=2, passes=attribution_kept),
+    Gate(name="certainty", version=2, passes=certainty_kept),
     Gate(name="severity", version=1, passes=_severity_kept),
-    Gate(name="omission", version=1, passes=findings_kept),
-    Gate(name="invention", version=1, passes=nothing_invented),
+    Gate(name="omission", version=2, passes=findings_kept),
+    Gate(name="invention", version=2, passes=nothing_invented),
 )

@@ -13,7 +13,8 @@ from site_client.gates.words import function_words, table
 
 _SHORT_CHUNK_SLACK = 80  # characters
 _LOOP, _LOOP_TIMES = 6, 3  # words of a phrase, and how often it may come
-_STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){4}", re.I)
+_LOOP_SHARE = 0.25  # of the words, which a phrase has to fill to be a loop
+_STUTTER = re.compile(r"\b([^\W\d]\w*)(?:\W+\1\b){4}", re.I)
 _WORD = re.compile(r"\w+")
 _LETTER = re.compile(r"[^\W\d_]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
@@ -62,9 +63,19 @@ def _no_refusal(candidate: Candidate) -> bool:
 
 
 def _no_preamble(candidate: Candidate) -> bool:
+    if _echoes_header(candidate):
+        return False
     if _PREAMBLE.search(candidate.text) and not _PREAMBLE.search(candidate.source):
         return False
     return not _CLOSING.search(candidate.text) or bool(_CLOSING.search(candidate.source))
+
+
+def _echoes_header(candidate: Candidate) -> bool:
+    """Whether the reply begins with the context line that it was given."""
+    if not candidate.header or candidate.source.startswith(candidate.header):
+        return False
+    opening = candidate.text.lstrip(' \n*"').removeprefix("Context:").lstrip()
+    return opening.startswith(candidate.header)
 
 
 def _no_layout(candidate: Candidate) -> bool:
@@ -112,15 +123,15 @@ def _english_share(text: str) -> float:
 
 
 def _no_loop(candidate: Candidate) -> bool:
+    """No phrase fills the text; a list of doses may repeat its words, and a table its grades."""
     words = _words(candidate.text[:LONGEST])
     phrases = Counter(zip(*(words[i:] for i in range(_LOOP)), strict=False))
     if phrases:
         phrase, times = phrases.most_common(1)[0]
-        if times > _LOOP_TIMES and f" {' '.join(phrase)} " not in f" {' '.join(_words(candidate.source[:LONGEST]))} ":
-            return False
-        if times > 2 * _LOOP_TIMES:
-            return False
-    return not _STUTTER.search(candidate.text[:LONGEST])
+        if times > _LOOP_TIMES and times * _LOOP > _LOOP_SHARE * len(words):
+            return times <= f" {' '.join(_words(candidate.source[:LONGEST]))} ".count(f" {' '.join(phrase)} ")
+    stutter = _STUTTER.search(candidate.text[:LONGEST])
+    return not stutter or stutter[0].lower() in candidate.source.lower()
 
 
 def _length(candidate: Candidate) -> bool:
@@ -159,12 +170,12 @@ def _words(text: str) -> list[str]:
 FORM_GATES = (
     Gate(name="empty", version=1, passes=_not_empty),
     Gate(name="refusal", version=1, passes=_no_refusal),
-    Gate(name="preamble", version=1, passes=_no_preamble),
+    Gate(name="preamble", version=2, passes=_no_preamble),
     Gate(name="layout", version=1, passes=_no_layout),
     Gate(name="truncated", version=1, passes=_whole),
     Gate(name="language", version=1, passes=_english),
     Gate(name="copy", version=2, passes=_changed),
     Gate(name="length", version=2, passes=_length),
-    Gate(name="repetition", version=2, passes=_no_loop),
+    Gate(name="repetition", version=3, passes=_no_loop),
     Gate(name="drift", version=1, passes=_on_topic),
 )

@@ -10,7 +10,6 @@ from site_client.gates.candidate import Candidate
 from site_client.gates.reading import Reading, read
 from site_client.gates.words import cues, disease_keys, table
 
-_SPEAKER = frozenset({"i", "my", "me", "myself", "we", "our", "us"})
 _SEX = {
     "he": "m", "him": "m", "his": "m", "himself": "m", "man": "m", "male": "m", "gentleman": "m", "boy": "m",
     "she": "f", "her": "f", "hers": "f", "herself": "f", "woman": "f", "female": "f", "lady": "f", "girl": "f",
@@ -26,11 +25,6 @@ def _people() -> dict[str, tuple[str, str]]:
     return {form: (person, kin) for person, kin, forms in table("people") for form in forms.split()}
 
 
-@cache
-def _roles() -> dict[str, str]:
-    return {form: role for role, forms in table("roles") for form in forms.split()}
-
-
 @lru_cache(maxsize=4)
 def _relatives(reading: Reading) -> tuple[Mention, ...]:
     people = _people()
@@ -44,9 +38,7 @@ def attribution_kept(candidate: Candidate) -> bool:
         _relatives_kept(candidate, source, text)
         and _family_history_kept(source, text)
         and _doctors_kept(candidate, source, text)
-        and _speaker_kept(source, text)
         and _sex_kept(source, text)
-        and _roles_kept(candidate, source, text)
     )
 
 
@@ -128,17 +120,22 @@ def _family_sentences(reading: Reading) -> frozenset[int]:
 
 
 def _doctors_kept(candidate: Candidate, source: Reading, text: Reading) -> bool:
-    given, written = _doctors(source), _doctors(text)
     # A name may become "the surgeon"; one doctor's name must not become another's.
+    if not _doctors(text).issubset(_named(source)):
+        return False
     if candidate.allows.selection or not cues("some_doctor").isdisjoint(text.words):
-        return written <= given
-    return written == given
+        return True
+    return _doctors(source) <= _named(text)
+
+
+def _named(reading: Reading) -> set[str]:
+    return {word.removesuffix("'s") for word in reading.words}
 
 
 def _doctors(reading: Reading) -> set[str]:
     found = set()
     for at, word in enumerate(reading.words):
-        if word != "dr":
+        if word not in ("dr", "drs"):
             continue
         tail = [w for w in reading.words[at + 1 : at + 3] if w != "."]
         if tail and tail[0] not in _UNNAMED_DOCTOR:
@@ -146,20 +143,7 @@ def _doctors(reading: Reading) -> set[str]:
     return found
 
 
-def _speaker_kept(source: Reading, text: Reading) -> bool:
-    """A source without "I" has no author who could have done something."""
-    return _SPEAKER.isdisjoint(text.words) or not _SPEAKER.isdisjoint(source.words)
-
-
 def _sex_kept(source: Reading, text: Reading) -> bool:
     given = {_SEX[word] for word in source.words if word in _SEX}
     written = {_SEX[word] for word in text.words if word in _SEX}
     return not given or not written or not given.isdisjoint(written)
-
-
-def _roles_kept(candidate: Candidate, source: Reading, text: Reading) -> bool:
-    roles = _roles()
-    given = {roles[word] for word in source.words if word in roles}
-    aside = asides(candidate)
-    written = {roles[word] for at, word in enumerate(text.words) if word in roles and at not in aside}
-    return all(any(key.startswith(role[:6]) for key in source.words) for role in written - given)

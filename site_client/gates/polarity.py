@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from site_client.gates.asides import asides
-from site_client.gates.binding import Mention, conflict
 from site_client.gates.candidate import Candidate
 from site_client.gates.contrasts import opposites_kept
 from site_client.gates.reading import Reading, read
@@ -17,7 +16,13 @@ _LIST_CUES = frozenset({"denies", "denied", "denying", "deny", "negative"})
 _NOT_DENIED = frozenset({"only", "limited", "just", "significantly", "sure", "uncommon", "unusual"})
 _PREFIXES = ("non", "un", "in", "im", "ir", "dis", "ab", "a")
 _REACH = 60  # words
+_LONGEST_LIST = 150  # words that one negation may deny
+_NO_FINDINGS = frozenset({"upper", "lower", "far", "side", "middl", "front", "back"})  # meanings of places
 _LONGEST_ITEM = 6
+_SUPPOSES = frozenset({"if", "whether", "unless"})
+_PLACED = frozenset({"in", "on", "at", "over", "along", "within", "around", "near", "from", "during", "throughout"})
+_HAVE = frozenset({"has", "have", "had", "did", "does"})
+_OF_VERBS = frozenset({"not", "never", "neither"})
 _NEGATED_KEYS = frozenset({"not", "no"})
 
 
@@ -29,11 +34,13 @@ class Polarity:
         zone: tokens that some negation may reach, generously.
         items: what a negation surely denies, strictly: lists of keys, each with its first token.
         denied: tokens of these.
+        supposed: tokens after "if" and "whether", which neither deny nor affirm.
     """
 
     zone: set[int] = field(default_factory=set)
     items: list[tuple[int, list[str]]] = field(default_factory=list)
     denied: set[int] = field(default_factory=set)
+    supposed: set[int] = field(default_factory=set)
 
 
 @lru_cache(maxsize=4)
@@ -47,14 +54,19 @@ def polarity(reading: Reading) -> Polarity:
             found.items.append((at, list(keys[1:])))
             found.denied.add(at)
             continue
+        if word in _SUPPOSES:
+            _forward(reading, at, found.supposed)
         if word in before:
             _forward(reading, at, found.zone)
         if word in after:
             _backward(reading, at, found.zone)
+        if at in found.supposed or (at and word == "not" and reading.words[at - 1] == "or"):
+            continue
         if word in strict or (word == "negative" and reading.words[at + 1 : at + 2] == ["for"]):
             _collect(reading, at, found)
-        elif word == "none" or word == "absent":
+        elif word == "none" or (word == "absent" and not any(reading.content[at + 1 : at + 2])):
             _collect_before(reading, at, found)
+    found.zone |= found.supposed
     return found
 
 
@@ -82,17 +94,24 @@ def _collect(reading: Reading, cue: int, found: Polarity) -> None:
         return
     last = _end_of_list(reading, cue)
     item: list[str] = []
-    start = at
+    first = len(found.items)
+    start, placed = at, False
     while at < end and at <= last:
         word = words[at]
         if word in cues("new_statement"):
             # "denies fever and is well": what is told next is not denied.
+            if words[cue] == "neither" and word in _HAVE:
+                # "Neither the neck nor the chest has masses" denies no neck.
+                del found.items[first:]
             return
         if word in (",", "/") or word in _GOES_ON or word == "and":
             if item:
                 found.items.append((start, item))
-            item, start = [], at + 1
-        elif reading.content[at] and len(item) < _LONGEST_ITEM:
+            item, start, placed = [], at + 1, placed and word != ","
+        elif word in _PLACED:
+            # "No abnormality in the rectum" denies no rectum.
+            placed = bool(item)
+        elif reading.content[at] and len(item) < _LONGEST_ITEM and not placed:
             found.denied.add(at)
             if reading.content[at] == 1.0:
                 item.extend(reading.keys[at])
@@ -109,7 +128,7 @@ def _end_of_list(reading: Reading, cue: int) -> int:
     if words[cue] == "non":
         return cue + 2
     while (
-        at < len(reading)
+        at < min(len(reading), cue + _LONGEST_LIST)
         and reading.clause[at] == clause
         and words[at] not in cues("deny_stop")
         and words[at] not in (".", ";")
@@ -139,46 +158,32 @@ def _collect_before(reading: Reading, cue: int, found: Polarity) -> None:
 def _flipped(one: Reading, other: Reading, skip: frozenset[int], share: float) -> bool:
     """Whether something that ``one`` denies, everywhere it names it, is affirmed wherever ``other`` names it."""
     mine, theirs = polarity(one), polarity(other)
+
+    @cache
+    def state(key: str) -> str:
+        places = other.places.get(key)
+        if not places or any(at not in mine.zone and at not in one.headings for at in one.places[key]):
+            return "unclear"
+        return "denied" if any(at in theirs.zone for at in places) else "affirmed"
+
     for start, item in mine.items:
         if start in skip:
             continue
-        shared, denied = 0, False
-        for key in item:
-            places = other.places.get(key)
-            if not places or any(at not in mine.zone and at not in one.headings for at in one.places[key]):
-                continue
-            if any(at in theirs.zone for at in places):
-                denied = True
-                break
-            shared += 1
-        if shared and not denied and shared >= share * len(item):
+        if one.words[start - 1] in _OF_VERBS and not _names(other, one, start):
+            # "Has not responded" may be "refractory": with the verb goes the "not".
+            continue
+        states = [state(key) for key in item]
+        shared = sum(s == "affirmed" and key not in _NO_FINDINGS for key, s in zip(item, states, strict=True))
+        if shared and "denied" not in states and shared >= share * len(item):
             return True
     return False
 
 
-def _moved(source: Reading, text: Reading, skip: frozenset[int]) -> bool:
-    """Whether a word that is both denied and affirmed has changed its role among the words around it."""
-    given, written = polarity(source), polarity(text)
-    for key, places in text.places.items():
-        here = source.places.get(key)
-        if not here or len(here) + len(places) < 3:
-            continue
-        mentions = _roles(text, written, [at for at in places if at not in skip])
-        others = _roles(source, given, here)
-        if len({m.value for m in mentions} | {m.value for m in others}) < 2:
-            continue
-        if conflict(mentions, others, least=1.2, margin=0.5):
-            return True
-    return False
-
-
-def _roles(reading: Reading, found: Polarity, places: list[int]) -> list[Mention]:
-    """Denied and affirmed mentions; what only may be denied is neither."""
-    return [
-        Mention("denied" if at in found.denied else "affirmed", reading, at)
-        for at in places
-        if at in found.denied or (at not in found.zone and at not in reading.headings)
-    ]
+def _names(reading: Reading, one: Reading, at: int) -> bool:
+    """Whether a text has the first word with a meaning that ``one`` has from a token on."""
+    while at < len(one) - 1 and not one.content[at]:
+        at += 1
+    return any(key in reading.places for key in one.keys[at])
 
 
 def _prefix_lost(one: Reading, other: Reading, skip: frozenset[int]) -> bool:
@@ -208,8 +213,6 @@ def negation_kept(candidate: Candidate) -> bool:
     nothing: frozenset[int] = frozenset()
     if _flipped(source, text, nothing, 0.5) or _flipped(text, source, aside, 0.6):
         return False
-    if _moved(source, text, aside):
-        return False
-    if _prefix_lost(source, text, nothing) or _prefix_lost(text, source, aside):
+    if _prefix_lost(text, source, aside):
         return False
     return opposites_kept(candidate, "negation")

@@ -35,7 +35,7 @@ _TOKEN = re.compile(
     r"|(?P<mark>[.!?;:\n](?=\s|$|[A-Z,\d])|[(),;/&%#\"+<>-])"
 )
 _IN_HEADINGS = frozenset({",", "/", "&", "-", "(", ")"})
-_DOCTOR = frozenset({"dr", "mr", "mrs", "ms", "st", "vs", "no", "approx"})
+_DOCTOR = frozenset({"dr", "drs", "mr", "mrs", "ms", "st", "vs", "no", "approx"})
 _NEW_CLAUSE = frozenset({"but", "although", "however", "though", "whereas", "while", "except", "nevertheless", "yet"})
 
 
@@ -137,8 +137,9 @@ def _normalised(text: str) -> str:
     text = _ALERT.sub("alert and oriented ", text)
     text = _NAMED.sub(lambda m: " oxygen " if (m["air"] or "").endswith("O") and "CO" not in m[0] else " gas ", text)
     text = _GLUED.sub(" ", text)
-    text = _DOTTED.sub(lambda m: f"{m[1]}{m[2]}{m[3] or ''}" + (". " if m[4] else " "), text)
+    # First, or "p.o. q.8h." reads as one word "poq".
     text = _EVERY.sub("every ", text)
+    text = _DOTTED.sub(lambda m: f"{m[1]}{m[2]}{m[3] or ''}" + (". " if m[4] else " "), text)
     return expand_abbreviations(text, plain=False)
 
 

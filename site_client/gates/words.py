@@ -15,6 +15,7 @@ _SUFFIXES = (
 )  # fmt: skip
 _BY_LAST = {c: tuple(s for s in _SUFFIXES if s[-1] == c) for c in {s[-1] for s in _SUFFIXES}}
 _SHORTEST_STEM = 4
+_FINDINGS = ("disease", "symptom")
 
 
 @cache
@@ -120,11 +121,30 @@ def clinical_keys() -> frozenset[str]:
 
 
 @cache
+def everyday_meanings() -> frozenset[tuple[str, ...]]:
+    """Meanings of words that any text has, such as "trouble" or "increase"; they name nothing of medicine."""
+    return frozenset(
+        tuple(stem(word) for word in meaning.split("-"))
+        for kind, meanings_ in table("general_words")
+        if kind == "everyday"
+        for meaning in meanings_.split()
+    )
+
+
+@cache
+def finding_meanings() -> frozenset[tuple[str, ...]]:
+    """Whole meanings of words that name a disease or a symptom."""
+    known = {stem(word) for kind, words in table("clinical_words") if kind in _FINDINGS for word in words.split()}
+    narrative = narrative_stems()
+    return frozenset(stem_meanings().get(root, (root,)) for root in known if root not in narrative)
+
+
+@cache
 def disease_keys() -> frozenset[str]:
     """Keys of words that name a disease or a symptom."""
     known: set[str] = set()
     for kind, words in table("clinical_words"):
-        if kind in ("disease", "symptom"):
+        if kind in _FINDINGS:
             for word in words.split():
                 root = stem(word)
                 known.update(stem_meanings().get(root, (root,)))

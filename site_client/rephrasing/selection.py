@@ -54,11 +54,12 @@ class ChunkOrder:
             digest = hashlib.blake2b(f"{seed}\0{chunk.chunk_key}".encode(), digest_size=8).digest()
             draw.append(int.from_bytes(digest, "big"))
             tokens.append(min(estimate_tokens(chunk.text), 65_535))
-        self._tokens: npt.NDArray[np.uint16] = np.frombuffer(tokens, np.uint16) if tokens else np.empty(0, np.uint16)
-        ranks = _ranks(np.array(patient, np.uint32), np.array(draw, np.uint64))
-        order = np.lexsort((np.array(draw, np.uint64), ranks)).astype(np.uint32)
-        self._order = order[ranks[order] < per_patient] if per_patient is not None else order
         self.patients = len(patients)
+        del patients
+        self._tokens: npt.NDArray[np.uint16] = np.asarray(tokens)
+        ranks = _ranks(np.asarray(patient), np.asarray(draw))
+        order = np.lexsort((np.asarray(draw), ranks)).astype(np.uint32)
+        self._order = order[ranks[order] < per_patient] if per_patient is not None else order
         self.all_tokens = int(self._tokens.sum(dtype=np.int64))
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class ChunkOrder:
 
     def count_for(self, tokens: float) -> int:
         """Least number of chunks that have so many estimated source tokens together, or all."""
-        sums = np.cumsum(self._tokens[self._order], dtype=np.int64)
+        sums = np.cumsum(self._tokens[self._order], dtype=np.uint64)
         return min(int(np.searchsorted(sums, tokens)) + 1, len(self)) if len(self) else 0
 
     def first(self, n: int, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
@@ -82,9 +83,12 @@ class ChunkOrder:
 
 def _ranks(patient: npt.NDArray[np.uint32], draw: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
     """Place of each chunk among those of its patient, by draw."""
+    by_patient = np.lexsort((draw, patient)).astype(np.uint32)
+    first = np.ones(len(patient), bool)
+    np.not_equal(patient[by_patient[1:]], patient[by_patient[:-1]], out=first[1:])
+    place = np.arange(len(patient), dtype=np.uint32)
+    start = np.where(first, place, 0).astype(np.uint32)
+    np.maximum.accumulate(start, out=start)
     ranks = np.empty(len(patient), np.uint32)
-    by_patient = np.lexsort((draw, patient))
-    starts = np.flatnonzero(np.diff(patient[by_patient], prepend=-1)) if len(patient) else np.empty(0, int)
-    lengths = np.diff(starts, append=len(patient))
-    ranks[by_patient] = np.arange(len(patient)) - np.repeat(starts, lengths)
+    ranks[by_patient] = place - start
     return ranks

@@ -26,7 +26,7 @@ CASES = [
     (0, "attribution", "Her mother died of a stroke", "Her aunt died of a stroke"),
     (0, "certainty", "possible pneumonia", "pneumonia"),
     (0, "severity", "mild shortness of breath", "severe shortness of breath"),
-    (0, "invention", "there was no edema", "there was no edema or jaundice"),
+    (0, "invention", "there was no edema", "there was no edema, and the spleen was enlarged"),
     (1, "units", "incision of 12 cm", "incision of 12 mm"),
     (1, "numbers", "52 mm", "54 mm"),
     (1, "laterality", "osteoarthritis of the right hip", "osteoarthritis of the left hip"),

@@ -97,3 +97,21 @@ def test_counts_keep_the_first_reason():
     for reasons in ((), ("numbers", "units"), ("units",)):
         counts.add(reasons)
     assert (counts.judged, counts.accepted, dict(counts.rejected)) == (3, 1, {"numbers": 1, "units": 1})
+
+
+def test_doses_and_grades_that_repeat_are_no_loop():
+    doses = "".join(
+        f"{drug} 100 mg by mouth once daily at bedtime. " for drug in ("Alpha", "Beta", "Gamma", "Delta", "Eta")
+    )
+    filler = " ".join(f"word{chr(97 + i)}{chr(98 + j)}" for i in range(12) for j in range(12))
+    for text in (doses + filler, "Strength was 4, 4, 4, 4, 4 and 4 in the left leg."):
+        assert "repetition" not in judge(Candidate(source="Strength left leg 4 in six groups.", text=text))
+
+
+@pytest.mark.parametrize(
+    "opening", ["Note type: Consult. ", "Context: Note type: Consult\n", "**Note type: Consult**\n"]
+)
+def test_a_reply_that_begins_with_its_context_line_is_refused(opening):
+    candidate = Candidate(source=SOURCE, text=opening + GOOD, header="Note type: Consult")
+    assert "preamble" in judge(candidate)
+    assert judge(Candidate(source=SOURCE, text=GOOD, header="Note type: Consult")) == ()

@@ -34,6 +34,9 @@ MOVES = [
     ("WBC 12,400.", "The white blood cell count was 12400."),
     ("Grade II/VI systolic murmur.", "There is a grade 2/6 systolic murmur."),
     ("He was left with weakness in the right hand.", "Weakness of the right hand remained."),
+    ("Chronic tinnitus and snoring.", "He snores, and has a chronic ringing in the ears."),
+    ("N.p.o. since midnight.", "She has had nothing by mouth since midnight."),
+    ("He has had trouble with his balance.", "He has had difficulty with his balance."),
 ]  # fmt: skip
 
 EXPLAINED = [
