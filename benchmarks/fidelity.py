@@ -1,7 +1,7 @@
 """Labelled rephrasings of public notes: which errors the gates catch, and how many faithful ones they reject.
 
-Run it as ``python -m benchmarks.fidelity``; the pairs come from ``FEDNOTES_DATA``. The gates were made with these pairs, so
-the table says what they are for and not how well they do on others: ``docs/LOG.md`` has that.
+Run it as ``python -m benchmarks.fidelity``; the pairs come from ``FEDNOTES_DATA``. The gates were made with these
+pairs, so the table does not say how well they do on others: ``docs/LOG.md`` has that.
 """
 
 from __future__ import annotations
