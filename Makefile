@@ -12,7 +12,7 @@ DATA := $(if $(FEDNOTES_DATA),$(FEDNOTES_DATA),../shared/data)
 export FEDNOTES_DATA := $(abspath $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv vllm demo test fast check format bench docs browser wheel-test clean
+.PHONY: help venv vllm demo test fast check format bench bench-rephrase docs browser wheel-test clean
 
 help:  ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ format: venv  ## format the code
 
 bench: venv  ## print the table of ratios
 	$(BIN)/python -m benchmarks
+
+bench-rephrase: venv vllm  ## measure rephrasing: pipeline against bare vLLM, and memory; 20 minutes
+	$(VLLM_VENV)/bin/python -m benchmarks.rephrase
+	$(BIN)/python -m benchmarks.rephrase_memory
 
 docs: venv  ## write the generated pages of docs/reference
 	$(BIN)/python -m simulations.make_docs
