@@ -151,44 +151,66 @@ class RowStream:
         if self._packing == "stream":
             order = rng.permutation(len(self._documents))
             stream = self._stream([self._documents[i] for i in order])
-            packed = self._rows_of(stream[:, : self.rows_per_epoch * self._row_length])
+            packed = cut_rows(stream[:, : self.rows_per_epoch * self._row_length], self._row_length)
         else:
-            packed = np.concatenate([self._rows_of(self._pad(self._stream(d))) for d in self._by_unit().values()])
+            streams = [self._stream(documents) for documents in self._by_unit().values()]
+            packed = np.concatenate(
+                [cut_rows(fill_up(s, self._row_length, self._padding), self._row_length) for s in streams]
+            )
         # Rows are shuffled too: neighbours of one long note would fill a batch with one patient.
         shuffled: NDArray[np.int32] = packed[rng.permutation(len(packed))]
         return shuffled
 
     def _by_unit(self) -> dict[str, list[Document]]:
-        units: dict[str, list[Document]] = {}
-        for document in self._documents:
-            units.setdefault(document.unit, []).append(document)
-        return units
+        return by_unit(self._documents)
 
     def _stream(self, documents: Sequence[Document]) -> NDArray[np.int32]:
-        """Concatenate inputs, targets, flags of first positions and unit numbers; (4, tokens)."""
-        end = np.array([self._end_of_note], np.int32)
-        inputs = np.concatenate([part for d in documents for part in (end, d.tokens)])
-        targets = np.concatenate([part for d in documents for part in (d.tokens, end)])
-        first = np.zeros_like(inputs)
-        first[np.cumsum([0, *map(_length, documents)])[:-1]] = 1
+        """Frame documents and say whose every position is; (4, tokens)."""
         lengths = [_length(d) for d in documents]
         units = np.repeat(np.array([self._unit_numbers[d.unit] for d in documents], np.int32), lengths)
-        return np.stack([inputs, targets, first, units])
+        return np.concatenate([frame(documents, self._end_of_note), units[None]])
 
-    def _pad(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Fill up one patient's stream to whole rows; the padding attends to itself alone."""
-        missing = -stream.shape[1] % self._row_length
-        fill = np.zeros((4, missing), np.int32)
-        fill[0], fill[1], fill[2, :1], fill[3] = self._padding, IGNORED, 1, _NO_UNIT
-        return np.concatenate([stream, fill], axis=1)
 
-    def _rows_of(self, stream: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Cut a stream into rows and turn its flags into positions; (rows, 4, T)."""
-        inputs, targets, first, units = stream.reshape(4, -1, self._row_length)
-        first[:, 0] = 1  # the rest of a cut note starts anew: what came before lies in another row
-        index = np.arange(self._row_length, dtype=np.int32)
-        positions = index - np.maximum.accumulate(np.where(first, index, 0), axis=1)
-        return np.stack([inputs, targets, positions, units], axis=1)
+def by_unit(documents: Sequence[Document]) -> dict[str, list[Document]]:
+    """Documents by privacy unit, in the order of their first one."""
+    units: dict[str, list[Document]] = {}
+    for document in documents:
+        units.setdefault(document.unit, []).append(document)
+    return units
+
+
+def frame(documents: Sequence[Document], end_of_note: int) -> NDArray[np.int32]:
+    """Concatenate documents: inputs, targets, and flags of first positions; (3, tokens)."""
+    end = np.array([end_of_note], np.int32)
+    inputs = np.concatenate([part for d in documents for part in (end, d.tokens)])
+    targets = np.concatenate([part for d in documents for part in (d.tokens, end)])
+    first = np.zeros_like(inputs)
+    first[np.cumsum([0, *map(_length, documents)])[:-1]] = 1
+    return np.stack([inputs, targets, first])
+
+
+def fill_up(stream: NDArray[np.int32], row_length: int, padding: int) -> NDArray[np.int32]:
+    """Fill a framed stream up to whole rows; the padding attends to itself alone and belongs to nobody.
+
+    Args:
+        stream: (3 or 4, tokens), as :func:`frame` makes it, with units behind.
+        row_length: T.
+        padding: the token that fills.
+    """
+    missing = -stream.shape[1] % row_length
+    fill = np.zeros((len(stream), missing), np.int32)
+    fill[0], fill[1], fill[2, :1] = padding, IGNORED, 1
+    fill[3:] = _NO_UNIT
+    return np.concatenate([stream, fill], axis=1)
+
+
+def cut_rows(stream: NDArray[np.int32], row_length: int) -> NDArray[np.int32]:
+    """Cut a stream of whole rows and turn its flags into positions; (rows, 3 or 4, T)."""
+    inputs, targets, first, *units = stream.reshape(len(stream), -1, row_length)
+    first[:, 0] = 1  # the rest of a cut note starts anew: what came before lies in another row
+    index = np.arange(row_length, dtype=np.int32)
+    positions = index - np.maximum.accumulate(np.where(first, index, 0), axis=1)
+    return np.stack([inputs, targets, positions, *units], axis=1)
 
 
 def _length(document: Document) -> int:

@@ -23,6 +23,9 @@ class ErrorCode(IntEnum):
     REPLY_NOT_LISTED = 108
     INTERNAL = 109
     SITE_DISK_FULL = 110
+    PRIVACY_REQUIRED = 111
+    PRIVACY_REFUSED = 112
+    PRIVACY_SPENT = 113
     # Said by the coordinator about a site.
     NO_REPLY = 121
     SITE_UNREACHABLE = 122

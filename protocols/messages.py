@@ -19,6 +19,9 @@ StudyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Round = Annotated[int, Field(ge=1, le=100_000)]
 SiteNumber = Annotated[int, Field(ge=0, le=9_999)]
+PrivacyUnit = Literal["patient", "note", "record"]
+"""Whose addition or removal differential privacy hides: a patient with everything that is theirs, a note with its
+rephrasings, or one packed row. Numbers for different units cannot be compared."""
 
 
 class Message(BaseModel):
@@ -60,6 +63,34 @@ class InnerRecipe(Message):
         return self.rows * self.row_length
 
 
+class PrivacyRecipe(Message):
+    """Differential privacy that a plan asks for. The site's own policy bounds it and fixes unit and delta.
+
+    Attributes:
+        unit: what the plan believes to be protected; a site whose account is for another unit refuses.
+        target_epsilon: what one unit may lose over all rounds of the study, at the site's delta.
+        sampling_rate: chance of a unit to enter a step, independently of all others (Poisson sampling).
+        max_records: packed rows of a unit used in a step; more are sampled, fewer all used.
+        max_grad_norm: L2 bound on the gradient of a unit (clipping).
+    """
+
+    unit: PrivacyUnit = "patient"
+    target_epsilon: Annotated[float, Field(gt=0, le=1_000)]
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    max_records: Annotated[int, Field(ge=1, le=65_536)] = 4
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+
+
+def require_patient_packing(recipe: InnerRecipe, privacy: PrivacyRecipe | None) -> None:
+    """Refuse differential privacy on rows that patients share: clipping could not tell them apart.
+
+    Raises:
+        ValueError: the packing is another.
+    """
+    if privacy is not None and recipe.packing != "patient":
+        raise ValueError("differential privacy needs packing 'patient'")
+
+
 class TrainRequest(Message):
     """Coordinator to site: train from these weights for one round. The weights travel beside it."""
 
@@ -68,11 +99,17 @@ class TrainRequest(Message):
     rounds: Round
     corpus: Corpus
     recipe: InnerRecipe
+    privacy: PrivacyRecipe | None = None
 
     @model_validator(mode="after")
     def _round_is_planned(self) -> Self:
         if self.round > self.rounds:
             raise ValueError("round is behind the last one")
+        return self
+
+    @model_validator(mode="after")
+    def _patients_share_no_row(self) -> Self:
+        require_patient_packing(self.recipe, self.privacy)
         return self
 
 
@@ -89,6 +126,9 @@ class Outbound(Message):
 def _four_digits(value: float) -> float:
     # The rest of a float's digits is room for a hidden message.
     return round(value, 4)
+
+
+Epsilon = Annotated[float, Field(ge=0, le=1e6), AfterValidator(_four_digits)]
 
 
 class HelloReply(Outbound):
@@ -120,6 +160,92 @@ class TrainReply(Outbound):
     validation_bytes: Annotated[int, Field(ge=0, le=10**13, multiple_of=1_000)] = Field(
         description="UTF-8 bytes of those notes, below the bits in bits per byte; rounded to the nearest 1,000."
     )
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.1e}")
+
+
+class PrivateTrainReply(Outbound):
+    """Site to coordinator: what one round under differential privacy gave. The update travels beside it.
+
+    Nothing in it depends on the notes: the numbers follow from the plan and the site's public settings. Loss, token
+    counts and validation do depend on them; they were not paid for and stay at the site.
+    """
+
+    round: Round = Field(description="A late reply must not be counted in another round.")
+    noise_multiplier: Annotated[float, Field(gt=0, le=1e6), AfterValidator(_four_digits)] = Field(
+        description="Noise of a step over the clipping norm, to see how noisy the average is; rounded to 4 digits."
+    )
+    delta: Annotated[float, Field(gt=0, lt=1), AfterValidator(_two_digits)] = Field(
+        description="Delta at which epsilon is stated; set by the site's policy, 2 significant digits."
+    )
+
+    @property
+    def spent(self) -> float:
+        """Epsilon that this study has spent so far, for the unit of the reply's kind."""
+        raise NotImplementedError
+
+
+class PatientLevelReply(PrivateTrainReply):
+    """The unit is the patient."""
+
+    patient_level_epsilon: Epsilon = Field(
+        description="Spent by this study so far at this site: what one patient may lose; rounded to 4 digits."
+    )
+
+    @property
+    def spent(self) -> float:
+        """Patient-level epsilon."""
+        return self.patient_level_epsilon
+
+
+class NoteLevelReply(PrivateTrainReply):
+    """The unit is the note: a patient with many notes is protected less."""
+
+    note_level_epsilon: Epsilon = Field(
+        description="Spent by this study so far at this site: what one note may lose; rounded to 4 digits."
+    )
+
+    @property
+    def spent(self) -> float:
+        """Note-level epsilon."""
+        return self.note_level_epsilon
+
+
+class RecordLevelReply(PrivateTrainReply):
+    """The unit is the packed row: the weakest promise."""
+
+    record_level_epsilon: Epsilon = Field(
+        description="Spent by this study so far at this site: what one packed row may lose; rounded to 4 digits."
+    )
+
+    @property
+    def spent(self) -> float:
+        """Record-level epsilon."""
+        return self.record_level_epsilon
+
+
+PRIVATE_REPLIES: dict[PrivacyUnit, type[PrivateTrainReply]] = {
+    "patient": PatientLevelReply,
+    "note": NoteLevelReply,
+    "record": RecordLevelReply,
+}
+
+
+def reply_kind(privacy: PrivacyRecipe | None) -> type[TrainReply] | type[PrivateTrainReply]:
+    """Which reply belongs to a request; the unit is part of the kind, so that numbers for two units cannot be mixed."""
+    return TrainReply if privacy is None else PRIVATE_REPLIES[privacy.unit]
+
+
+def outbound_kinds() -> list[type[Outbound]]:
+    """Every kind of message that a site may send, by name."""
+
+    def leaves(kind: type[Outbound]) -> list[type[Outbound]]:
+        below = kind.__subclasses__()
+        return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
+
+    return sorted(leaves(Outbound), key=lambda kind: kind.__name__)
 
 
 class SiteLimits(Message):

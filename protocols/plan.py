@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from protocols.messages import Corpus, Digest, InnerRecipe, Message, Round, StudyName
+from protocols.messages import (
+    Corpus,
+    Digest,
+    InnerRecipe,
+    Message,
+    PrivacyRecipe,
+    Round,
+    StudyName,
+    require_patient_packing,
+)
 
 
 class OuterRecipe(Message):
@@ -25,6 +34,23 @@ class OuterRecipe(Message):
     weights: Literal["tokens", "equal"] = "tokens"
 
 
+class CentralNoise(Message):
+    """Noise that the coordinator adds to the average, to hide whether a *hospital* took part.
+
+    It protects hospitals from whoever sees the model, not from the coordinator, and it is no part of what protects
+    patients: its epsilon is hospital-level, stands in a column of its own, and is never joined with theirs.
+
+    Attributes:
+        max_site_norm: L2 bound on a site's update; longer ones are scaled down on arrival.
+        noise_multiplier: standard deviation of the noise on the sum, in units of ``max_site_norm``.
+        delta: at which the hospital-level epsilon is stated.
+    """
+
+    max_site_norm: Annotated[float, Field(gt=0, le=1e9)]
+    noise_multiplier: Annotated[float, Field(gt=0, le=1e6)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+
+
 class Plan(Message):
     """One study.
 
@@ -40,6 +66,8 @@ class Plan(Message):
         join_s: how long to wait for sites before the first round [s].
         deadline_s: how long a round may take; later replies are not used [s].
         max_update_norm: L2 bound on a whole update, checked again on arrival.
+        privacy: differential privacy at the sites, or none.
+        central: noise on the average, or none.
     """
 
     study: StudyName
@@ -53,9 +81,20 @@ class Plan(Message):
     join_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     deadline_s: Annotated[float, Field(gt=0, le=2_592_000)] = 3_600.0
     max_update_norm: Annotated[float, Field(gt=0, le=1e9)] = 1_000.0
+    privacy: PrivacyRecipe | None = None
+    central: CentralNoise | None = None
 
     @model_validator(mode="after")
     def _quorum_is_reachable(self) -> Self:
         if self.quorum > self.sites:
             raise ValueError("quorum is larger than the number of sites")
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_fits(self) -> Self:
+        require_patient_packing(self.recipe, self.privacy)
+        # The size of a corpus is a fact about its patients that nobody accounted for, and one heavy site would carry
+        # more than its bound into a noised sum.
+        if (self.privacy or self.central) and self.outer.weights != "equal":
+            raise ValueError("differential privacy needs outer weights 'equal'")
         return self

@@ -10,7 +10,7 @@ from flwr.app import Message
 from protocols.codec import decode_reply, decode_update, payload_bytes
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.manifest import ParameterManifest
-from protocols.messages import CONTRACT_VERSION, HelloReply, TrainReply
+from protocols.messages import CONTRACT_VERSION, HelloReply, PrivacyRecipe, PrivateTrainReply, TrainReply, reply_kind
 
 if TYPE_CHECKING:
     from protocols.manifest import Arrays
@@ -37,12 +37,18 @@ class Update:
         num_bytes: payload of the reply.
     """
 
-    facts: TrainReply
+    facts: TrainReply | PrivateTrainReply
     arrays: Arrays
     num_bytes: int
 
 
-def accept_update(reply: Message, round_number: int, manifest: ParameterManifest, max_norm: float) -> Update:
+def accept_update(
+    reply: Message,
+    round_number: int,
+    manifest: ParameterManifest,
+    max_norm: float,
+    privacy: PrivacyRecipe | None = None,
+) -> Update:
     """Check the reply to a TrainRequest.
 
     Args:
@@ -50,12 +56,13 @@ def accept_update(reply: Message, round_number: int, manifest: ParameterManifest
         round_number: the round that is running.
         manifest: the arrays of this study.
         max_norm: L2 bound of the plan.
+        privacy: of the plan; a reply without it, or for another unit, is malformed.
 
     Raises:
         ContractError: with the code for the record.
     """
     _refuse_errors(reply)
-    facts = decode_reply(reply.content, TrainReply, malformed=ErrorCode.REPLY_MALFORMED)
+    facts = decode_reply(reply.content, reply_kind(privacy), malformed=ErrorCode.REPLY_MALFORMED)
     if facts.round != round_number:
         raise ContractError(ErrorCode.WRONG_ROUND)
     arrays = decode_update(reply.content, manifest, max_norm, malformed=ErrorCode.REPLY_MALFORMED)

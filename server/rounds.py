@@ -10,20 +10,29 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from privacy.randomness import SecureRandom
 from protocols.codec import encode_request, payload_bytes
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import UsageError, WorkError
-from protocols.messages import HelloRequest, TrainReply, TrainRequest
-from protocols.plan import Plan
+from protocols.messages import HelloRequest, PrivateTrainReply, TrainReply, TrainRequest
+from protocols.plan import CentralNoise, Plan
 from server.aggregate import WeightedMean
+from server.central_noise import add_noise, bound_norm, site_level_epsilon
 from server.exchange import ask
 from server.ingress import accept_hello, accept_update
 from server.outer import outer_step
 from server.state import Refusal, RoundRecord, ServerFolder, StudyState
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from protocols.manifest import Arrays
 
 _HELLO_DEADLINE_S = 120.0
 
@@ -33,7 +42,7 @@ class _RoundTally:
     """What has come in so far in a round."""
 
     mean: WeightedMean = field(default_factory=WeightedMean)
-    accepted: dict[int, TrainReply] = field(default_factory=dict)
+    accepted: dict[int, TrainReply | PrivateTrainReply] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
     bytes_up: int = 0
 
@@ -65,6 +74,7 @@ class Study:
         self._stop = stop
         self._on_round = on_round
         self._roster: dict[int, int] = {}  # node -> site number
+        self._random = SecureRandom.from_system()
 
     def run(self) -> StudyState:
         """Run the rounds that are left.
@@ -97,6 +107,7 @@ class Study:
             rounds=self._plan.rounds,
             corpus=self._plan.corpus,
             recipe=self._plan.recipe,
+            privacy=self._plan.privacy,
         )
         records = encode_request(request, state.weights)
         tally = _RoundTally(refused=unnamed)
@@ -114,39 +125,57 @@ class Study:
             return None
         tally.refused += [Refusal(site=self._roster[node], code=ErrorCode.NO_REPLY.name) for node in silent]
         self._require_quorum(len(tally.accepted), f"accepted updates in round {number}", tally.refused)
-        weights, momentum = outer_step(self._plan.outer, state.weights, tally.mean.result(), state.momentum)
+        average = tally.mean.result()
+        if self._plan.central is not None:
+            average = self._with_noise(average, self._plan.central, len(tally.accepted))
+        weights, momentum = outer_step(self._plan.outer, state.weights, average, state.momentum)
         record = self._record(number, tally, payload_bytes(records) * len(messages), time.monotonic() - started)
         return StudyState(weights=weights, momentum=momentum, history=[*state.history, record])
 
     def _take(self, tally: _RoundTally, site: int, reply: Message, number: int) -> None:
         """Count one reply, or record why not."""
         try:
-            update = accept_update(reply, number, self._manifest, self._plan.max_update_norm)
+            update = accept_update(reply, number, self._manifest, self._plan.max_update_norm, self._plan.privacy)
         except ContractError as error:
             tally.refused.append(Refusal(site=site, code=error.code.name))
             return
-        tally.mean.add(update.arrays, self._weight(update.facts))
+        central = self._plan.central
+        arrays = update.arrays if central is None else bound_norm(update.arrays, central.max_site_norm)
+        tally.mean.add(arrays, self._weight(update.facts))
         tally.accepted[site] = update.facts
         tally.bytes_up += update.num_bytes
 
-    def _weight(self, facts: TrainReply) -> float:
+    def _weight(self, facts: TrainReply | PrivateTrainReply) -> float:
+        if self._plan.outer.weights == "equal" or isinstance(facts, PrivateTrainReply):
+            return 1.0
         # A corpus of under 500 tokens is rounded to 0; it still counts as the smallest that can be told.
-        return float(max(facts.corpus_tokens, 1_000)) if self._plan.outer.weights == "tokens" else 1.0
+        return float(max(facts.corpus_tokens, 1_000))
 
     def _record(self, number: int, tally: _RoundTally, bytes_down: int, seconds: float) -> RoundRecord:
         facts = dict(sorted(tally.accepted.items()))
-        total = sum(self._weight(f) for f in facts.values())
+        told = {site: f for site, f in facts.items() if isinstance(f, TrainReply)}
+        total = sum(self._weight(f) for f in told.values())
         return RoundRecord(
             round=number,
             accepted=list(facts),
             refused=sorted(tally.refused, key=lambda r: (r.site is None, r.site)),
-            train_loss=sum(f.train_loss * self._weight(f) for f in facts.values()) / total,
-            train_tokens=sum(f.train_tokens for f in facts.values()),
-            validation={s: (f.validation_bits, f.validation_bytes) for s, f in facts.items() if f.validation_bytes},
+            train_loss=sum(f.train_loss * self._weight(f) for f in told.values()) / total if told else None,
+            train_tokens=sum(f.train_tokens for f in told.values()) if told else None,
+            validation={s: (f.validation_bits, f.validation_bytes) for s, f in told.items() if f.validation_bytes},
             bytes_up=tally.bytes_up,
             bytes_down=bytes_down,
             seconds=seconds,
+            privacy={
+                site: f.model_dump(exclude={"round"}) for site, f in facts.items() if isinstance(f, PrivateTrainReply)
+            },
+            site_level_epsilon=None if self._plan.central is None else site_level_epsilon(self._plan.central, number),
         )
+
+    def _with_noise(self, average: Arrays, central: CentralNoise, accepted: int) -> dict[str, NDArray[np.float32]]:
+        # Over the number of sites in the plan: the number of replies is itself what one hospital changes.
+        share = accepted / self._plan.sites
+        std = central.noise_multiplier * central.max_site_norm / self._plan.sites
+        return add_noise({name: array * np.float32(share) for name, array in average.items()}, std, self._random)
 
     def _wait_for_sites(self) -> None:
         """Give the expected sites time to connect; Flower shows no node at first."""

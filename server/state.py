@@ -48,12 +48,14 @@ class RoundRecord(BaseModel):
         round: counted from 1.
         accepted: numbers of the sites whose updates were averaged.
         refused: the others, with the reason.
-        train_loss: average over the accepted sites by weight [nats/token].
-        train_tokens: over the accepted sites.
+        train_loss: average over the accepted sites by weight [nats/token]; None under differential privacy.
+        train_tokens: over the accepted sites; None under differential privacy.
         validation: {site: (bits, bytes)} of the weights that entered the round, where a site may say so.
         bytes_up: payload of the replies.
         bytes_down: payload of the requests.
         seconds: wall time.
+        privacy: {site: what its study has spent by then}, under names that say the unit.
+        site_level_epsilon: what central noise promises hospitals by then; no part of what patients are promised.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,12 +63,14 @@ class RoundRecord(BaseModel):
     round: int
     accepted: list[int]
     refused: list[Refusal]
-    train_loss: float
-    train_tokens: int
+    train_loss: float | None
+    train_tokens: int | None
     validation: dict[int, tuple[int, int]]
     bytes_up: int
     bytes_down: int
     seconds: float
+    privacy: dict[int, dict[str, float]] = {}
+    site_level_epsilon: float | None = None
 
 
 class _History(BaseModel):

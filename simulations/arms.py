@@ -13,19 +13,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from modeling.arrays import load_arrays, to_arrays
 from modeling.packing import Document
 from modeling.release import load_model, load_tokenizer
 from protocols.durable import whole_file, whole_folder
-from protocols.messages import Corpus, InnerRecipe
+from protocols.manifest import ParameterManifest
+from protocols.messages import Corpus
 from protocols.plan import Plan
 from server.state import RoundRecord, ServerFolder
 from simulations.evaluation import evaluate
 from simulations.federation import run_federated
+from simulations.options import PrivacyOptions
 from simulations.prepare import Prepared, evaluation_sets, site_folders
-from simulations.results import Arm, RoundFacts
+from simulations.private_arm import expected_tokens, private_plan, spent_by_unit
+from simulations.results import PRIVATE, Arm, RoundFacts
 from simulations.run_folder import RunFolder
 from simulations.scenarios import Scenario
 from site_client.corpus import training_documents
@@ -65,13 +68,17 @@ class Arms:
         prepared: the hospitals.
         scenario: recipe, rounds, outer optimizer.
         steps: shows progress.
+        privacy: of the private arm, if there is one.
     """
 
-    def __init__(self, run: RunFolder, prepared: Prepared, scenario: Scenario, steps: Steps) -> None:
+    def __init__(
+        self, run: RunFolder, prepared: Prepared, scenario: Scenario, steps: Steps, privacy: PrivacyOptions | None
+    ) -> None:
         self._run = run
         self._prepared = prepared
         self._scenario = scenario
         self._steps = steps
+        self._privacy = privacy
         self._sets = evaluation_sets(run, prepared)
         self._tokenizer = load_tokenizer(run.initial_model)
 
@@ -81,6 +88,8 @@ class Arms:
         for spec in self._scenario.arms:
             if spec.trainer == "federated":
                 arms.append(self._finished("federated", spec.corpus, None))
+            elif spec.trainer == "private":
+                arms.append(self._finished(PRIVATE, spec.corpus, None))
             elif spec.trainer == "pooled":
                 arms.append(self._finished("pooled", spec.corpus, range(len(self._prepared.sites))))
             else:
@@ -95,7 +104,7 @@ class Arms:
         if (arm := self._run.read(f"arms/{slug}", Arm)) is not None:
             return arm
         title = f"{name} on {corpus}"
-        trained = self._federated(title, corpus) if sites is None else self._local(title, corpus, sites)
+        trained = self._federated(name, title, corpus) if sites is None else self._local(title, corpus, sites)
         with whole_file(self._run.weights(slug)) as partial:
             save_file(trained.weights, partial)
         model, tokenizer = load_model(self._run.initial_model)
@@ -153,8 +162,8 @@ class Arms:
             rounds=[],
         )
 
-    def _federated(self, title: str, corpus: Corpus) -> Trained:
-        folder = self._study(corpus, self._scenario.recipe)
+    def _federated(self, name: str, title: str, corpus: Corpus) -> Trained:
+        folder = self._study(arm_slug(name, corpus), self._plan(name, corpus))
         plan = folder.plan()
         with self._steps.step("federation", f"Training {title}", plan.rounds) as advance:
             advance(folder.rounds_done())
@@ -170,34 +179,49 @@ class Arms:
             raise KeyboardInterrupt
         state = folder.load()
         names = [s.name for s in self._prepared.sites]
-        tokens = np.cumsum([r.train_tokens for r in state.history])
+        told = [r.train_tokens for r in state.history if r.train_tokens is not None]
+        tokens = np.cumsum(told) if told else np.zeros(0, int)
+        losses = [r.train_loss for r in state.history if r.train_loss is not None]
         return Trained(
             weights=state.weights,
-            train_tokens=int(tokens[-1]),
+            train_tokens=int(tokens[-1]) if told else self._expected_tokens(plan),
             corpus_tokens=sum(len(d.tokens) + 1 for d in self._documents(corpus, range(len(names)))),
             seconds=sum(r.seconds for r in state.history),
-            curve=[(int(t), round(r.train_loss, 4)) for t, r in zip(tokens, state.history, strict=True)],
+            curve=[(int(t), round(loss, 4)) for t, loss in zip(tokens, losses, strict=True)],
             rounds=[_round_facts(r, names) for r in state.history],
         )
 
-    def _study(self, corpus: Corpus, recipe: InnerRecipe) -> ServerFolder:
-        """Make the server folder of a federated arm, or find it."""
-        name = arm_slug("federated", corpus)
+    def _plan(self, name: str, corpus: Corpus) -> Plan:
+        """The plan of a federated arm, for the initial model."""
         sites = len(self._prepared.sites)
-        path = self._run.study(name)
-        if not (path / "model").exists():
-            with whole_folder(path / "model") as partial:
-                shutil.copytree(self._run.initial_model, partial, dirs_exist_ok=True)
         plan = Plan(
-            study=name,
+            study=arm_slug(name, corpus),
             rounds=self._scenario.rounds,
             corpus=corpus,
-            manifest_digest=ServerFolder(path).manifest().digest,
-            recipe=recipe,
+            manifest_digest=ParameterManifest.of(load_file(self._run.initial_model / "model.safetensors")).digest,
+            recipe=self._scenario.recipe,
             outer=self._scenario.outer,
             sites=sites,
             quorum=sites // 2 + 1,
         )
+        if name != PRIVATE or self._privacy is None:
+            return plan
+        return private_plan(plan, self._privacy, self._scenario.private)
+
+    def _expected_tokens(self, plan: Plan) -> int:
+        """Tokens that a private arm trains on, on average over its draws."""
+        if plan.privacy is None:
+            return 0
+        folders = site_folders(self._run, self._prepared)
+        per_step = [expected_tokens(folder, plan.corpus, plan, self._tokenizer) for folder in folders]
+        return round(sum(per_step) * plan.recipe.steps * plan.rounds)
+
+    def _study(self, name: str, plan: Plan) -> ServerFolder:
+        """Make the server folder of a federated arm, or find it."""
+        path = self._run.study(name)
+        if not (path / "model").exists():
+            with whole_folder(path / "model") as partial:
+                shutil.copytree(self._run.initial_model, partial, dirs_exist_ok=True)
         return ServerFolder.create(path, plan)
 
 
@@ -222,6 +246,8 @@ def _round_facts(record: RoundRecord, names: Sequence[str]) -> RoundFacts:
         bytes_up=record.bytes_up,
         bytes_down=record.bytes_down,
         seconds=round(record.seconds, 3),
+        site_level_epsilon=record.site_level_epsilon,
+        **spent_by_unit(record.privacy, names),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from simulations.results import Arm, Results
+from simulations.chart_privacy import spent
+from simulations.results import PRIVATE, Arm, Results
 
 
 def model_card(results: Results, arm: Arm) -> str:
@@ -16,7 +17,7 @@ def model_card(results: Results, arm: Arm) -> str:
         f"| {name} | {i.value:.3f} | {i.ci_low:.3f} to {i.ci_high:.3f} |" for name, i in arm.bits_per_byte.items()
     )
     notes = sum(s.notes["train"] for s in results.sites)
-    privacy = "none was used" if results.privacy is None else f"{results.privacy}"
+    privacy = _privacy(results, arm)
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation
@@ -35,3 +36,13 @@ Made by fednotes {results.fednotes_version}, scenario {results.scenario}, on {re
 |---|---|---|
 {rows}
 """
+
+
+def _privacy(results: Results, arm: Arm) -> str:
+    facts = results.privacy
+    if facts is None or arm.name != PRIVATE:
+        return "none was used for this model: it may remember its notes"
+    most = f"{facts.unit}-level epsilon {spent(facts):.3f} at delta {facts.delta:g}, at the hospital that spent most"
+    if facts.site_level_epsilon is None:
+        return most
+    return f"{most}; and, apart from it, hospital-level epsilon {facts.site_level_epsilon:.3f} by central noise"

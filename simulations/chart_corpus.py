@@ -9,7 +9,8 @@ from typing import Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from simulations.charts import (
+from simulations.results import Results
+from site_client.show.charts import (
     AMBER,
     CATEGORIES,
     GREEN,
@@ -27,7 +28,6 @@ from simulations.charts import (
     tidy,
     words,
 )
-from simulations.results import Results
 
 _ROW = 26  # [CSS pixels]
 _TYPES = 5  # note types with a colour of their own; rarer ones are drawn together

@@ -9,8 +9,8 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from simulations.chart_headline import CORPUS_NAMES, UNION, arm_name, by_corpus, score
-from simulations.charts import INK, PALE, WIDE, Picture, picture, plural, rows, short_names, tidy
 from simulations.results import Arm, Results
+from site_client.show.charts import INK, PALE, WIDE, Picture, picture, plural, rows, short_names, tidy
 
 # Few steps: matplotlib would embed the key of a finer scale as a bitmap.
 _SHADES = LinearSegmentedColormap.from_list("worse", ["#ffffff", "#fbe3c8", "#f3b27a", "#e58a4a"], N=32)

@@ -8,7 +8,9 @@ from typing import Final, Literal
 
 from matplotlib.figure import Figure
 
-from simulations.charts import (
+from simulations.results import PRIVATE, Arm, Corpus, Interval, Results
+from site_client.show.charts import (
+    AMBER,
     BLUE,
     GREY,
     INK,
@@ -23,13 +25,13 @@ from simulations.charts import (
     short_names,
     tidy,
 )
-from simulations.results import Arm, Corpus, Interval, Results
 
-Kind = Literal["federated", "pooled", "site"]
-COLOURS: Final[dict[Kind, str]] = {"federated": BLUE, "pooled": VERMILION, "site": GREY}
-MARKERS: Final[dict[Kind, str]] = {"federated": "o", "pooled": "D", "site": "s"}
+Kind = Literal["federated", "private", "pooled", "site"]
+COLOURS: Final[dict[Kind, str]] = {"federated": BLUE, "private": AMBER, "pooled": VERMILION, "site": GREY}
+MARKERS: Final[dict[Kind, str]] = {"federated": "o", "private": "^", "pooled": "D", "site": "s"}
 KIND_NAMES: Final[dict[Kind, str]] = {
     "federated": "Federated",
+    "private": "Federated, differentially private",
     "pooled": "Pooled (all notes in one place)",
     "site": "One hospital alone",
 }
@@ -40,17 +42,21 @@ CORPUS_NAMES: Final[dict[Corpus, str]] = {
     "real-repeated": "real notes, repeated",
 }
 UNION: Final = "all"
-_ORDER: Final[tuple[Kind, ...]] = ("federated", "pooled", "site")
+_ORDER: Final[tuple[Kind, ...]] = ("federated", "private", "pooled", "site")
 
 
 def kind(arm: Arm) -> Kind:
-    """Tell who trained the arm: all hospitals together, one place that holds all notes, or one hospital."""
+    """Tell who trained the arm: all hospitals together (privately or not), one place that holds all notes, or one."""
+    if arm.name == PRIVATE:
+        return "private"
     return arm.name if arm.name in ("federated", "pooled") else "site"  # type: ignore[return-value]
 
 
 def arm_name(arm: Arm) -> str:
     """Return the arm's name for people; a hospital's own name for a single-site arm."""
-    return {"federated": "Federated", "pooled": "Pooled"}.get(arm.name, arm.name.removeprefix("site:"))
+    return {"federated": "Federated", PRIVATE: "Federated, private", "pooled": "Pooled"}.get(
+        arm.name, arm.name.removeprefix("site:")
+    )
 
 
 def score(arm: Arm, evaluation_set: str) -> Interval | None:
@@ -238,7 +244,9 @@ def headline_chart(results: Results) -> Picture | None:
         axes.set_xlabel("bits per byte with 95 % interval (lower is better)")
 
     best = min((pair for measured in groups.values() for pair in measured), key=lambda pair: pair[1].value)
-    who = {"federated": "the federated model", "pooled": "pooled training"}.get(best[0].name, tidy(arm_name(best[0])))
+    who = {"federated": "the federated model", PRIVATE: "the private federated model", "pooled": "pooled training"}.get(
+        best[0].name, tidy(arm_name(best[0]))
+    )
     return picture(
         "headline",
         title="All models side by side",

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from simulations.chart_headline import COLOURS, CORPUS_NAMES, KIND_NAMES, MARKERS, Kind, by_corpus, kind
-from simulations.charts import (
+from simulations.results import Arm, Corpus, Results
+from site_client.show.charts import (
     BLUE,
     GREY,
     NARROW,
@@ -31,13 +32,12 @@ from simulations.charts import (
     size,
     words,
 )
-from simulations.results import Arm, Corpus, Results
 
 _POINTS = 120  # more points per curve than this are averaged: finer than the eye sees, and the page stays small
 _MARKED = 12  # curves of up to so many points show each of them
 _NAMED_LINES = 8  # more hospitals than this are drawn unnamed, but for the best and the worst
 _REPORTED = "all that reported"  # the curve over hospitals; small ones withhold their numbers
-_KINDS: tuple[Kind, ...] = ("site", "pooled", "federated")  # drawn in this order, the federated model on top
+_KINDS: tuple[Kind, ...] = ("site", "pooled", "private", "federated")  # drawn in this order, the federated model on top
 
 
 def loss_chart(results: Results) -> Picture | None:

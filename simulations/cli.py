@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from protocols.errors import UsageError
-from simulations.options import Options
+from simulations.options import Options, PrivacyOptions
 from simulations.scenarios import SCENARIOS
 from site_client.column_options import (
     NoteIdColumn,
@@ -64,6 +64,28 @@ def simulate(
     packing: Annotated[
         str, typer.Option("--packing", help="stream: rows are full; patient: no two patients share a row.")
     ] = "stream",
+    dp_epsilon: Annotated[
+        float | None,
+        typer.Option("--dp-epsilon", help="Train one more federated model under differential privacy of this epsilon."),
+    ] = None,
+    dp_unit: Annotated[
+        str, typer.Option("--dp-unit", help="Whose privacy: patient; note and record protect a patient less.")
+    ] = "patient",
+    dp_delta: Annotated[float, typer.Option("--dp-delta", help="Delta, below 1 / patients.")] = 1e-5,
+    dp_sampling_rate: Annotated[
+        float | None, typer.Option("--dp-sampling-rate", help="Chance of a patient to enter a step.")
+    ] = None,
+    dp_max_records: Annotated[
+        int | None, typer.Option("--dp-max-records", help="Packed rows of a patient in a step.")
+    ] = None,
+    dp_clip: Annotated[float | None, typer.Option("--dp-clip", help="Bound on the gradient of a patient.")] = None,
+    dp_central_noise: Annotated[
+        float | None,
+        typer.Option("--dp-central-noise", help="Noise multiplier at the coordinator, for hospitals; a column apart."),
+    ] = None,
+    initial: Annotated[
+        Path | None, typer.Option("--initial", help="Model folder to start from instead of fresh weights.")
+    ] = None,
     evals: Annotated[
         list[str] | None,
         typer.Option("--eval", help="Further evaluation set as NAME=PATH; repeat for several.", metavar="NAME=PATH"),
@@ -115,6 +137,16 @@ def simulate(
             size=size,
             outer=cast("Literal['fedavg'] | None", outer),
             packing=cast("Literal['stream']", packing),
+            privacy=_privacy(
+                dp_epsilon,
+                unit=dp_unit,
+                delta=dp_delta,
+                sampling_rate=dp_sampling_rate,
+                max_records=dp_max_records,
+                max_grad_norm=dp_clip,
+                central_noise=dp_central_noise,
+            ),
+            initial=initial,
             deidentify=cast("Literal['none']", deidentify),
             evals=dict(_eval_set(e) for e in evals or ()),
             skip_small_sites=skip_small_sites,
@@ -122,7 +154,7 @@ def simulate(
             seed=seed,
         )
     except ValidationError as error:
-        wrong = "; ".join(f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(f"--{_option(str(e['loc'][0]))}: {e['msg']}" for e in error.errors())
         raise UsageError(f"Wrong option: {wrong}.", hint="fednotes simulate --help") from None
     from simulations.run import simulate as run  # loads torch, transformers and Flower
 
@@ -172,6 +204,26 @@ def evaluate(
     Console().print(table)
 
 
+_DP_OPTIONS = {"target_epsilon": "dp-epsilon", "max_grad_norm": "dp-clip"}
+
+
+def _option(field: str) -> str:
+    """Name of the option behind a field."""
+    if field in PrivacyOptions.model_fields:
+        return _DP_OPTIONS.get(field, "dp-" + field.replace("_", "-"))
+    return field.replace("_", "-")
+
+
+def _privacy(target: float | None, **others: object) -> PrivacyOptions | None:
+    """The ``--dp-`` options; without an epsilon none of the others means anything."""
+    if target is not None:
+        return PrivacyOptions.model_validate({"target_epsilon": target, **others})
+    given = [name for name, value in others.items() if value != PrivacyOptions.model_fields[name].default]
+    if given:
+        raise UsageError(f"--{_option(given[0])} needs --dp-epsilon.", hint="e.g. --dp-epsilon 8")
+    return None
+
+
 def _eval_set(text: str) -> tuple[str, Path]:
     name, _, path = text.partition("=")
     if not path or not re.fullmatch(r"[\w .-]{1,60}", name):
@@ -197,6 +249,12 @@ def _print_summary(results: Results, out: Path) -> None:
             arm.name, arm.corpus, f"{score.value:.3f}", interval, f"{arm.train_tokens:,}", f"{arm.seconds:.1f}"
         )
     console.print(table)
+    if results.privacy is not None:
+        spent = getattr(results.privacy, f"{results.privacy.unit}_level_epsilon")
+        console.print(
+            f"federated-dp: {results.privacy.unit}-level epsilon {spent:.2f} at delta {results.privacy.delta:g}, at "
+            "the hospital that spent most."
+        )
     if results.gates.engine == "rules":
         console.print("Rephrasings are by the rules engine, a deterministic rewriter and no language model.")
     if results.dropped:

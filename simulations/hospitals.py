@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from site_client.privacy_account import open_account
+
 from privacy.deidentify import Method, clean
 from privacy.note_types import CleanNote
+from privacy.policy import PrivacyPolicy
 from privacy.split import Split, split_patients
 from protocols.errors import UsageError
 from protocols.messages import SiteLimits
 from simulations.assignment import Assignment
+from simulations.options import PrivacyOptions
+from simulations.private_arm import policy
 from simulations.results import SiteFacts
 from site_client.duplicates import fingerprint
 from site_client.folder import SiteConfig, SiteFolder
@@ -50,6 +55,7 @@ def make_hospitals(
     deidentify: Method,
     skip_small: bool,
     dropped: Counter[str],
+    privacy: PrivacyOptions | None = None,
 ) -> list[Hospital]:
     """Write one site folder a hospital.
 
@@ -64,6 +70,7 @@ def make_hospitals(
         deidentify: how notes are cleaned.
         skip_small: leave out hospitals that are too small instead of refusing.
         dropped: counts the notes of hospitals that were left out.
+        privacy: opens an account of differential privacy at every hospital.
 
     Raises:
         UsageError: a hospital has too few patients to train on and to hold out.
@@ -86,14 +93,29 @@ def make_hospitals(
         number = len(hospitals)
         folder = SiteFolder.create(
             sites / f"{number:03d}-{_slug(name)}",
-            SiteConfig(name=name, number=number, model=str(Path("..", "..") / model.relative_to(sites.parent))),
+            SiteConfig(
+                name=name,
+                number=number,
+                model=str(Path("..", "..") / model.relative_to(sites.parent)),
+                privacy=_policy(privacy, notes, splits),
+            ),
             pseudonym_key=key,
         )
         write_notes(folder.notes, notes, splits)
+        if privacy is not None:
+            open_account(folder)
         hospitals.append(Hospital(name=name, folder=folder, facts=_facts(name, notes, splits)))
     if not hospitals:
         raise UsageError("No hospital has enough notes.", hint="give more notes")
     return hospitals
+
+
+def _policy(options: PrivacyOptions | None, notes: Sequence[CleanNote], splits: Mapping[str, Split]) -> PrivacyPolicy:
+    if options is None:
+        return PrivacyPolicy()
+    training = [n for n in notes if splits[n.patient_key] == "train"]
+    patients = {n.patient_key for n in training}
+    return policy(options, len(patients) if options.unit == "patient" else len(training))
 
 
 def simulation_key(seed: int) -> bytes:

@@ -7,8 +7,35 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocols.messages import PrivacyUnit
 from site_client.engines.choose import EngineName
 from site_client.notes.mapping import ColumnMapping
+
+
+class PrivacyOptions(BaseModel):
+    """The ``--dp-`` options.
+
+    Attributes:
+        target_epsilon: of one unit at each hospital, over the whole study.
+        unit: whose privacy.
+        delta: below 1 / units of the largest hospital.
+        sampling_rate: instead of the scenario's.
+        max_records: instead of the scenario's.
+        max_grad_norm: instead of the scenario's.
+        central_noise: noise multiplier at the coordinator, over hospitals; None for none.
+        central_norm: bound on a hospital's update there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target_epsilon: Annotated[float, Field(gt=0, le=1_000)]
+    unit: PrivacyUnit = "patient"
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_records: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    central_noise: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    central_norm: Annotated[float, Field(gt=0, le=1e9)] = 1.0
 
 
 class Options(BaseModel):
@@ -30,6 +57,8 @@ class Options(BaseModel):
         outer: outer optimizer instead of the scenario's.
         packing: how rows are filled; "patient" never lets two patients share a row.
         deidentify: how notes are cleaned.
+        privacy: train one more federated model under differential privacy.
+        initial: model folder to start from instead of fresh weights.
         evals: further evaluation sets by name.
         skip_small_sites: leave hospitals out that are too small.
         strict: stop at the first record that cannot be read.
@@ -53,6 +82,8 @@ class Options(BaseModel):
     outer: Literal["fedavg", "nesterov"] | None = None
     packing: Literal["stream", "patient"] = "stream"
     deidentify: Literal["none", "pattern"] = "pattern"
+    privacy: PrivacyOptions | None = None
+    initial: Path | None = None
     evals: dict[str, Path] = {}
     skip_small_sites: bool = False
     strict: bool = False

@@ -83,6 +83,7 @@ def prepare(run: RunFolder, options: Options, scenario: Scenario, advance: Advan
         deidentify=options.deidentify,
         skip_small=options.skip_small_sites,
         dropped=dropped,
+        privacy=options.privacy,
     )
     sets = _evaluation_sets(assignment.held_out | _eval_files(options, quarantine), hospitals, options, dropped)
     names = [ALL, *sets, *(h.name for h in hospitals)]

@@ -22,9 +22,10 @@ from simulations.chart_headline import (
     main_corpus,
     score,
 )
+from simulations.chart_privacy import cost_chart, epsilon_chart, private_arm, spent
 from simulations.chart_training import loss_chart, rounds_chart, time_chart, wire_chart
-from simulations.charts import Picture, count, duration, plural, tidy, words
-from simulations.results import Results
+from simulations.results import PrivacyFacts, Results
+from site_client.show.charts import Picture, count, duration, plural, tidy, words
 
 _ENGINES = {
     "rules": "a deterministic rewriter that follows fixed rules. It is no language model: what it adds to the corpus "
@@ -32,13 +33,10 @@ _ENGINES = {
     "vllm": "a language model, run by vLLM in the same process",
     "openai": "a language model behind an OpenAI-compatible endpoint",
 }
-_PRIVACY_NAMES = {
-    "patient_level_epsilon": "ε (patient level)",
-    "note_level_epsilon": "ε (note level)",
-    "site_level_epsilon": "ε (hospital level)",
-    "epsilon": "ε",
-    "delta": "δ",
-    "num_releases": "releases",
+_UNITS = {
+    "patient": "all notes and rephrasings of a patient, in every round, count as one.",
+    "note": "a note and its rephrasings count as one. A patient with many notes is protected less.",
+    "record": "each packed row counts alone. A patient with many rows is protected far less.",
 }
 
 
@@ -129,8 +127,14 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         ("Model", f"{tidy(results.model)}, {count(results.parameters)} weights"),
         ("Training tokens per model", " to ".join(dict.fromkeys(count(t) for t in (tokens[:1] + tokens[-1:]))) or "-"),
         ("Rephrasing engine", tidy(results.gates.engine)),
-        ("Differential privacy", "yes" if results.privacy is not None else "no"),
+        ("Differential privacy", _privacy_in_short(results.privacy)),
     ]
+
+
+def _privacy_in_short(privacy: PrivacyFacts | None) -> str:
+    if privacy is None:
+        return "no"
+    return f"{privacy.unit}-level ε = {spent(privacy):.2f} for one model"
 
 
 def _sections(results: Results) -> list[Section]:
@@ -240,10 +244,62 @@ def _corpus_tables(results: Results) -> list[Table | None]:
 
 
 def _privacy(results: Results) -> tuple[list[str], list[Picture | None], list[Table | None]]:
-    if results.privacy is None:
+    privacy = results.privacy
+    if privacy is None:
         return ["No differential privacy was used in this run: a trained model may remember its notes."], [], []
-    rows = [[_PRIVACY_NAMES.get(name, words(name)), f"{value:.4g}"] for name, value in results.privacy.items()]
-    text = "Trained with differential privacy."
-    if any(name.startswith("patient_level") for name in results.privacy):
-        text += " The unit is the patient, with all notes and rephrasings together."
-    return [text], [], [Table("Privacy spent", ["Quantity", "Value"], rows)]
+    texts = [
+        f"One federated model was trained under differential privacy. The unit is the {privacy.unit}: "
+        + _UNITS[privacy.unit],
+        "Epsilon bounds what anybody who sees all updates and the model can learn about one such unit at its hospital. "
+        "The other models of this run were trained without, and may remember their notes.",
+    ]
+    if privacy.site_level_epsilon is not None:
+        texts.append(
+            "The coordinator added noise of its own. What that promises a hospital stands in a column apart: it is "
+            "another promise, to other people, and the two numbers cannot be added or compared."
+        )
+    by_site = [
+        [tidy(name), f"{value:.3f}", f"{privacy.noise_multiplier.get(name, float('nan')):.4g}"]
+        for name, value in privacy.by_site.items()
+    ]
+    return (
+        texts,
+        [epsilon_chart(results), cost_chart(results)],
+        [
+            Table(
+                f"Spent at each hospital, for one {privacy.unit}",
+                ["Hospital", f"{privacy.unit}-level epsilon", "Noise multiplier"],
+                by_site,
+            ),
+            _epsilon_by_round(results, privacy),
+            Table("Settings", ["Quantity", "Value"], _privacy_settings(privacy)),
+        ],
+    )
+
+
+def _epsilon_by_round(results: Results, privacy: PrivacyFacts) -> Table | None:
+    arm = private_arm(results)
+    if arm is None:
+        return None
+    sites = list(privacy.by_site)
+    central = ["Hospital-level epsilon (central noise)"] if privacy.site_level_epsilon is not None else []
+    rows = []
+    for facts in arm.rounds:
+        of_round = getattr(facts, f"{privacy.unit}_level_epsilon")
+        row = [str(facts.round), *(f"{of_round[s]:.3f}" if s in of_round else "-" for s in sites)]
+        rows.append([*row, f"{facts.site_level_epsilon:.3f}"] if central else row)
+    return Table(f"Spent after each round, {privacy.unit}-level epsilon", ["Round", *map(tidy, sites), *central], rows)
+
+
+def _privacy_settings(privacy: PrivacyFacts) -> list[list[str]]:
+    settings = {
+        "epsilon asked for": privacy.target_epsilon,
+        "δ": privacy.delta,
+        f"chance of a {privacy.unit} to enter a step": privacy.sampling_rate,
+        "steps in all": privacy.steps,
+        f"packed rows of a {privacy.unit} in a step, at most": privacy.max_records,
+        f"bound on the gradient of a {privacy.unit}": privacy.max_grad_norm,
+        "hospital-level epsilon (central noise)": privacy.site_level_epsilon,
+        "hospital-level δ": privacy.site_level_delta,
+    }
+    return [[name, f"{value:.4g}"] for name, value in settings.items() if value is not None]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling.release import load_model, model_with, new_model, save_model
 from modeling.tokenizer import default_tokenizer
@@ -20,10 +21,11 @@ from simulations.arms import Arms, arm_slug
 from simulations.card import model_card
 from simulations.options import Options
 from simulations.prepare import Prepared, prepare, site_folders
+from simulations.private_arm import privacy_facts
 from simulations.report import write_report
-from simulations.results import Arm, Corpus, GateFacts, Results, SiteFacts, WireFacts
+from simulations.results import PRIVATE, Arm, GateFacts, Results, SiteFacts, WireFacts
 from simulations.run_folder import RunFolder
-from simulations.scenarios import OUTER_RECIPES, Scenario, scenario
+from simulations.scenarios import CORPUS_PREFERENCE, OUTER_RECIPES, Scenario, scenario
 from site_client.corpus import tokenize, training_documents
 from site_client.engines.choose import EngineChoice
 from site_client.folder import secure_umask
@@ -89,14 +91,12 @@ def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) ->
     work = _work(run, options)  # first, as a missing model should not cost an hour of reading notes
     if not run.initial_model.exists():
         with steps.step("setup", "Making the initial model"):
-            tokenizer = default_tokenizer()
-            # No longer context than is trained on: notes are scored in windows of the model's context.
-            model = new_model(chosen.size, tokenizer, options.seed, chosen.recipe.row_length)
+            model, tokenizer = _initial_model(options, chosen)
             save_model(run.initial_model, model, tokenizer, "The weights before the first round.\n")
     with steps.step("ingest", "Reading notes and making hospitals") as advance:
         prepared = prepare(run, options, chosen, advance)
     rephrased = _rephrase(run, work, prepared, steps)
-    arms = Arms(run, prepared, chosen, steps).all()
+    arms = Arms(run, prepared, chosen, steps, options.privacy).all()
     with steps.step("report", "Writing the report"):
         results = _results(run, options, chosen, prepared, rephrased, arms, steps)
         _release(run, results)
@@ -105,11 +105,19 @@ def _stages(run: RunFolder, options: Options, chosen: Scenario, steps: Steps) ->
     return results
 
 
+def _initial_model(options: Options, chosen: Scenario) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    if options.initial is not None:
+        return load_model(options.initial)
+    tokenizer = default_tokenizer()
+    # No longer context than is trained on: notes are scored in windows of the model's context.
+    return new_model(chosen.size, tokenizer, options.seed, chosen.recipe.row_length), tokenizer
+
+
 def _chosen_scenario(options: Options) -> Scenario:
     base = scenario(options.scenario)
     rounds = options.rounds or base.rounds
     warmup = min(base.recipe.warmup_steps, rounds * base.recipe.steps // 5)  # a short run must not be all warmup
-    return replace(
+    chosen = replace(
         base,
         rounds=rounds,
         size=options.size or base.size,
@@ -118,6 +126,14 @@ def _chosen_scenario(options: Options) -> Scenario:
             update={"packing": options.packing, "seed": options.seed, "warmup_steps": warmup}
         ),
     )
+    if options.privacy is None:
+        return chosen
+    overrides = {
+        name: value
+        for name in ("sampling_rate", "max_records", "max_grad_norm")
+        if (value := getattr(options.privacy, name)) is not None
+    }
+    return replace(chosen, private=replace(base.private, **overrides)).with_private_arm()
 
 
 def _work(run: RunFolder, options: Options) -> Work:
@@ -195,16 +211,16 @@ def _results(
             bytes_up_per_round=sum(r.bytes_up for r in rounds) // max(1, len(rounds)),
             bytes_down_per_round=sum(r.bytes_down for r in rounds) // max(1, len(rounds)),
         ),
+        privacy=privacy_facts(options.privacy, chosen.private, arms),
         timing_seconds={stage: round(seconds, 3) for stage, seconds in steps.seconds.items()},
     )
 
 
 def _release(run: RunFolder, results: Results) -> None:
-    """Write ``model/``: the federated model on the richest corpus."""
-    # By a fixed preference, not by the score: choosing by held-out notes would train on them.
-    preference: tuple[Corpus, ...] = ("real+synthetic", "real", "synthetic", "real-repeated")
+    """Write ``model/``: the one under differential privacy if there is one, else that on the richest corpus."""
     federated = {arm.corpus: arm for arm in results.arms if arm.name == "federated"}
-    arm = next((federated[c] for c in preference if c in federated), None)
+    private = next((arm for arm in results.arms if arm.name == PRIVATE), None)
+    arm = private or next((federated[c] for c in CORPUS_PREFERENCE if c in federated), None)
     if arm is None:
         return
     weights = load_file(run.weights(arm_slug(arm.name, arm.corpus)))

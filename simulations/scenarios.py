@@ -9,11 +9,13 @@ from protocols.errors import UsageError
 from protocols.messages import Corpus, InnerRecipe
 from protocols.plan import OuterRecipe
 
-Trainer = Literal["site", "federated", "pooled"]
+Trainer = Literal["site", "federated", "private", "pooled"]
 OUTER_RECIPES = {
     "fedavg": OuterRecipe(name="fedavg", lr=1.0),
     "nesterov": OuterRecipe(name="nesterov", lr=0.7, momentum=0.9),  # DiLoCo, arXiv 2311.08105
 }
+CORPUS_PREFERENCE: tuple[Corpus, ...] = ("real+synthetic", "real", "synthetic", "real-repeated")
+"""Which corpus the released model is from; fixed, as choosing by held-out notes would train on them."""
 _EVERYONE: tuple[Trainer, ...] = ("site", "federated", "pooled")
 
 
@@ -31,6 +33,28 @@ class ArmSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivateTraining:
+    """How a hospital trains under differential privacy, where it differs from how it trains without.
+
+    Noise is paid per step and shared by the patients of the step, so steps are few and large
+    (docs/guides/privacy.md, "What it costs").
+
+    Attributes:
+        steps: optimizer steps per round.
+        peak_lr: learning rate after the warmup.
+        sampling_rate: chance of a patient to enter a step.
+        max_records: rows of a patient in a step.
+        max_grad_norm: bound on a patient's gradient.
+    """
+
+    steps: int = 4
+    peak_lr: float = 2e-3
+    sampling_rate: float = 0.5
+    max_records: int = 4
+    max_grad_norm: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One study to simulate.
 
@@ -42,6 +66,7 @@ class Scenario:
         rounds: exchanges of the federated arms.
         recipe: local training between two exchanges.
         outer: aggregation.
+        private: local training of the arm under differential privacy, when one is asked for.
         site_map: name of a built-in map from column values to hospitals, or None.
     """
 
@@ -52,7 +77,14 @@ class Scenario:
     rounds: int = 10
     recipe: InnerRecipe = InnerRecipe(steps=8, rows=2, row_length=256, peak_lr=4e-3, warmup_steps=8)
     outer: OuterRecipe = OUTER_RECIPES["fedavg"]
+    private: PrivateTraining = PrivateTraining()
     site_map: str | None = None
+
+    def with_private_arm(self) -> Scenario:
+        """Put one federated arm under differential privacy beside the federated arm on the richest corpus."""
+        corpora = [spec.corpus for spec in self.arms if spec.trainer == "federated"]
+        corpus = next((c for c in CORPUS_PREFERENCE if c in corpora), "real")
+        return replace(self, arms=(*self.arms, ArmSpec("private", corpus)))
 
 
 def _grid(trainers: tuple[Trainer, ...], corpora: tuple[Corpus, ...]) -> tuple[ArmSpec, ...]:

@@ -20,6 +20,7 @@ from site_client.column_options import (
     columns_from,
 )
 from site_client.corpus_cli import app as corpus_app
+from site_client.privacy_cli import app as privacy_app
 from site_client.rephrase_cli import rephrase
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Work inside a hospital: notes, rep
 egress_app = typer.Typer(no_args_is_help=True, help="What left this site.")
 app.add_typer(egress_app, name="egress")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(privacy_app, name="privacy")
 app.command("rephrase")(rephrase)
 
 Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]

@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 
 from protocols.codec import decode_request, decode_weights, encode_reply
 from protocols.messages import CONTRACT_VERSION, HelloReply, TrainRequest
-from site_client.egress import egress, to_reply
+from site_client.egress import egress, to_private_reply, to_reply
 from site_client.locate import locate_site
 
 app = ClientApp(mods=[egress])
@@ -26,10 +26,15 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round on the site's own corpus."""
-    from site_client.pretrain import train_round  # loads torch; a greeting does not need it
-
     folder = locate_site(context)
     request = decode_request(message.content, TrainRequest)
-    update = train_round(folder, request, decode_weights(message.content))
-    _, records = to_reply(update, folder.config().limits)
+    weights = decode_weights(message.content)
+    if request.privacy is not None:
+        from site_client.private_pretrain import train_private_round  # loads torch; a greeting does not need it
+
+        _, records = to_private_reply(train_private_round(folder, request, weights))
+    else:
+        from site_client.pretrain import train_round
+
+        _, records = to_reply(train_round(folder, request, weights), folder.config().limits)
     return Message(records, reply_to=message)

@@ -11,14 +11,16 @@ from transformers import PreTrainedTokenizerFast
 from modeling.packing import Document
 from privacy.note_types import Chunk, CleanNote, SyntheticChunk
 from protocols.errors import WorkError
-from protocols.messages import Corpus
+from protocols.messages import Corpus, PrivacyUnit
 from site_client.folder import SiteFolder
 from site_client.rephrasing.reading import read_synthetic
 from site_client.rephrasing.selection import training_chunks
 from site_client.store import read_split
 
 
-def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
+def training_documents(
+    folder: SiteFolder, corpus: Corpus, tokenizer: PreTrainedTokenizerFast, unit: PrivacyUnit = "patient"
+) -> list[Document]:
     """Tokenize a site's training texts.
 
     Args:
@@ -27,17 +29,18 @@ def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrained
             the real chunk that it was made from, repeated to as many tokens. The last is the control of
             "real+synthetic": as much text, cut in the same places, but none rephrased.
         tokenizer: the study's.
+        unit: what a document is said to belong to. A note's rephrasings belong to the note; a record is cut later.
 
     Raises:
         WorkError: rephrasings alone are asked for and there are none.
     """
-    real = tokenize(read_split(folder.notes, "train"), tokenizer) if corpus != "synthetic" else []
+    real = tokenize(read_split(folder.notes, "train"), tokenizer, unit) if corpus != "synthetic" else []
     if corpus == "real":
         return real
     synthetic = list(read_synthetic(folder))
-    rephrased = tokenize(synthetic, tokenizer)
+    rephrased = tokenize(synthetic, tokenizer, unit)
     if corpus == "real-repeated":
-        sources = tokenize(_sources(folder, synthetic), tokenizer)
+        sources = tokenize(_sources(folder, synthetic), tokenizer, unit)
         return real + _repeat_to(sources, sum(len(d.tokens) for d in rephrased))
     if not real and not rephrased:
         raise WorkError(
@@ -47,12 +50,17 @@ def training_documents(folder: SiteFolder, corpus: Corpus, tokenizer: PreTrained
     return real + rephrased
 
 
-def tokenize(texts: Sequence[CleanNote | SyntheticChunk | Chunk], tokenizer: PreTrainedTokenizerFast) -> list[Document]:
-    """Turn clean texts into documents that keep their patient."""
+def tokenize(
+    texts: Sequence[CleanNote | SyntheticChunk | Chunk],
+    tokenizer: PreTrainedTokenizerFast,
+    unit: PrivacyUnit = "patient",
+) -> list[Document]:
+    """Turn clean texts into documents that keep their patient, or their note where that is the unit."""
     if not texts:
         return []
     ids = tokenizer([t.text for t in texts], add_special_tokens=False)["input_ids"]
-    return [Document(unit=t.patient_key, tokens=np.array(i, np.int32)) for t, i in zip(texts, ids, strict=True)]
+    keys = [t.note_key if unit == "note" else t.patient_key for t in texts]
+    return [Document(unit=k, tokens=np.array(i, np.int32)) for k, i in zip(keys, ids, strict=True)]
 
 
 def _sources(folder: SiteFolder, synthetic: Sequence[SyntheticChunk]) -> list[Chunk]:

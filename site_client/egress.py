@@ -19,7 +19,17 @@ from flwr.app import Context, Error, Message, RecordDict
 from protocols.codec import decode_reply, decode_request, decode_update, encode_reply
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import StorageError
-from protocols.messages import HelloReply, HelloRequest, Outbound, SiteLimits, TrainReply, TrainRequest
+from protocols.messages import (
+    PRIVATE_REPLIES,
+    HelloReply,
+    HelloRequest,
+    Outbound,
+    PrivateTrainReply,
+    SiteLimits,
+    TrainReply,
+    TrainRequest,
+    reply_kind,
+)
 from site_client.folder import SiteFolder, secure_umask
 from site_client.locate import locate_site
 from site_client.receipts import ReceiptBook
@@ -27,6 +37,10 @@ from site_client.receipts import ReceiptBook
 if TYPE_CHECKING:
     from protocols.manifest import Arrays
     from site_client.pretrain import LocalUpdate
+    from site_client.private_pretrain import PrivateUpdate
+
+
+_TOLD = {ErrorCode.PRIVACY_REQUIRED, ErrorCode.PRIVACY_REFUSED, ErrorCode.PRIVACY_SPENT}
 
 
 def egress(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
@@ -66,7 +80,7 @@ def _answer(
         study, round_number = request.study, request.round
         manifest = folder.manifest()  # of the model that is installed here; the request has no say in what may leave
         records = call_next(_apart(message), context).content
-        reply = decode_reply(records, TrainReply, malformed=ErrorCode.REPLY_NOT_LISTED)
+        reply = decode_reply(records, reply_kind(request.privacy), malformed=ErrorCode.REPLY_NOT_LISTED)
         if reply.round != request.round:
             raise ContractError(ErrorCode.REPLY_NOT_LISTED, "round")
         limit = folder.config().limits.max_update_norm
@@ -108,6 +122,17 @@ def to_reply(update: LocalUpdate, limits: SiteLimits) -> tuple[TrainReply, Recor
         validation_bytes=num_bytes,
     )
     return reply, encode_reply(reply, update.delta)
+
+
+def to_private_reply(update: PrivateUpdate) -> tuple[PrivateTrainReply, RecordDict]:
+    """Turn a PrivateUpdate into what may leave.
+
+    Returns:
+        The reply of the unit's kind and its records.
+    """
+    facts = {"round": update.round, "noise_multiplier": update.noise_multiplier, "delta": update.delta}
+    reply = PRIVATE_REPLIES[update.unit].model_validate(facts | {f"{update.unit}_level_epsilon": update.spent})
+    return reply, encode_reply(reply, update.change)
 
 
 def _release(
@@ -160,4 +185,6 @@ def _log_failure(folder: SiteFolder, code: ErrorCode, error: BaseException) -> N
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.propagate = False
-    log.error("refused with %s after %s at %s", code.name, type(error).__name__, place)
+    # Why a privacy policy refused is told: those texts are made of settings and public numbers alone.
+    told = f": {error.detail}" if isinstance(error, ContractError) and code in _TOLD else ""
+    log.error("refused with %s after %s at %s%s", code.name, type(error).__name__, place, told)

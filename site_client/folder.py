@@ -5,6 +5,7 @@
     store/         notes (Parquet)
     corpus/        rephrasings by arm (Parquet)
     receipts       what left, hash-chained
+    ledger/        privacy spent, hash-chained; its head lies in keys/
     checkpoints/   inner optimizer state by study
     logs/          codes and places of failures, no texts
 
@@ -23,6 +24,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from privacy.policy import PrivacyPolicy
 from protocols.durable import whole_file, write_text
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import UsageError
@@ -81,6 +83,7 @@ class SiteConfig(BaseModel):
         limits: what may leave.
         rephrasing: where rephrasing may take place.
         leakage: what the leakage report has to say before synthetic text is exported.
+        privacy: what differential privacy this site demands and allows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -91,6 +94,7 @@ class SiteConfig(BaseModel):
     limits: SiteLimits = SiteLimits()
     rephrasing: RephrasingConfig = RephrasingConfig()
     leakage: LeakageLimits = LeakageLimits()
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,11 @@ class SiteFolder:
     def receipts(self) -> Path:
         """The receipts of everything that left."""
         return self.path / "receipts"
+
+    @property
+    def ledger(self) -> Path:
+        """Folder of the privacy ledger."""
+        return self.path / "ledger"
 
     @property
     def log(self) -> Path:

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch.optim import AdamW
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from modeling.arrays import load_arrays, to_arrays
 from modeling.bits_per_byte import Score, score_texts
 from modeling.release import empty_model
 from privacy.note_types import CleanNote
-from protocols.durable import whole_file
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.manifest import ParameterManifest
 from protocols.messages import TrainRequest
 from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
+from site_client.optimizer_state import keep, restore
 from site_client.store import read_split
 from site_client.train import make_optimizer, make_rows, train_steps
 
 if TYPE_CHECKING:
     from protocols.manifest import Arrays
 
-_KEPT_STATES = 2
 _MAX_VALIDATION_NOTES = 16
 
 
@@ -74,8 +70,11 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
         weights: the global weights.
 
     Raises:
-        ContractError: the weights are not those of the installed model, or the site has too few patients.
+        ContractError: the weights are not those of the installed model, the site has too few patients, or it trains
+            under differential privacy alone.
     """
+    if folder.config().privacy.required:
+        raise ContractError(ErrorCode.PRIVACY_REQUIRED, "the site's policy asks for differential privacy")
     model, tokenizer = empty_model(folder.model)
     ParameterManifest.of(to_arrays(model)).check(weights)
     load_arrays(model, weights)
@@ -89,7 +88,7 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
     validation, validation_patients = _validate(folder, model, tokenizer)
     optimizer = make_optimizer(model, request.recipe)
     states = folder.checkpoints(request.study)
-    _restore(optimizer, states, request.round)
+    restore(optimizer, states, request.round)
     loss, tokens = train_steps(
         model,
         optimizer,
@@ -99,7 +98,7 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
         steps=request.recipe.steps,
         total_steps=request.rounds * request.recipe.steps,
     )
-    _keep(optimizer, states, request.round)
+    keep(optimizer, states, request.round)
     return LocalUpdate(
         round=request.round,
         delta={name: value - weights[name] for name, value in to_arrays(model).items()},
@@ -129,27 +128,3 @@ def _across_patients(notes: Sequence[CleanNote]) -> list[CleanNote]:
         ranked.append((seen[note.patient_key], note.note_key, note))
         seen[note.patient_key] += 1
     return [note for _, _, note in sorted(ranked, key=lambda r: r[:2])]
-
-
-def _restore(optimizer: AdamW, states: Path, before_round: int) -> None:
-    """Go on with the newest optimizer state from before a round.
-
-    It is that of the round before, or an older one where the site missed a round; a site that joins late has none and
-    begins afresh.
-    """
-    kept = sorted(p for p in states.glob("optimizer-*.pt") if p < _state_file(states, before_round))
-    if kept:
-        optimizer.load_state_dict(torch.load(kept[-1], weights_only=True))
-
-
-def _keep(optimizer: AdamW, states: Path, after_round: int) -> None:
-    # The state before this round stays too: the coordinator may ask for the round again.
-    with whole_file(_state_file(states, after_round)) as partial:
-        torch.save(optimizer.state_dict(), partial)
-    for path in states.glob("optimizer-*.pt"):
-        if path <= _state_file(states, after_round - _KEPT_STATES):
-            path.unlink()
-
-
-def _state_file(states: Path, after_round: int) -> Path:
-    return states / f"optimizer-{after_round:06d}.pt"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from privacy.note_types import CleanNote
@@ -28,19 +29,30 @@ def write_notes(path: Path, notes: Sequence[CleanNote], splits: Mapping[str, Spl
         notes: clean notes with distinct keys.
         splits: split of every patient key.
     """
-    rows = [
-        {
-            "note_key": n.note_key,
-            "patient_key": n.patient_key,
-            "note_type": n.note_type,
-            "split": splits[n.patient_key],
-            "text": n.text,
-        }
-        for n in notes
-    ]
+    rows = [_row(n, splits[n.patient_key]) for n in notes]
     with whole_file(path) as partial:
         table = pa.Table.from_pylist(rows, schema=_SCHEMA)
         pq.write_table(table, partial, compression="zstd", row_group_size=_ROW_GROUP)
+
+
+def add_notes(path: Path, notes: Sequence[CleanNote], split: Split) -> None:
+    """Write clean notes behind those that are there; a note that is there already is replaced.
+
+    Args:
+        path: Parquet file of the store.
+        notes: clean notes with distinct keys, of patients that have no other notes.
+        split: where their patients belong.
+
+    Raises:
+        UsageError: nothing was ingested yet.
+    """
+    if not path.exists():
+        raise UsageError(f"There are no notes in {path} yet.", hint="fednotes site ingest PATH...")
+    new = pa.Table.from_pylist([_row(n, split) for n in notes], schema=_SCHEMA)
+    kept = pq.read_table(path, schema=_SCHEMA)
+    kept = kept.filter(pc.invert(pc.is_in(kept["note_key"], value_set=new["note_key"].combine_chunks())))
+    with whole_file(path) as partial:
+        pq.write_table(pa.concat_tables([kept, new]), partial, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 def read_split(path: Path, split: Split) -> list[CleanNote]:
@@ -70,3 +82,13 @@ def iter_split(path: Path, split: Split) -> Iterator[CleanNote]:
                         note_type=r["note_type"],
                         text=r["text"],
                     )
+
+
+def _row(note: CleanNote, split: Split) -> dict[str, str]:
+    return {
+        "note_key": note.note_key,
+        "patient_key": note.patient_key,
+        "note_type": note.note_type,
+        "split": split,
+        "text": note.text,
+    }

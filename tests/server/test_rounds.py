@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from protocols.codec import encode_reply
 from protocols.errors import UsageError, WorkError
 from protocols.manifest import ParameterManifest
-from protocols.messages import InnerRecipe, TrainReply
-from protocols.plan import OuterRecipe, Plan
+from protocols.messages import InnerRecipe, NoteLevelReply, PatientLevelReply, PrivacyRecipe, TrainReply
+from protocols.plan import CentralNoise, OuterRecipe, Plan
 from server import rounds
 from server.outer import outer_step
 from server.rounds import Study
@@ -309,3 +309,69 @@ def test_damaged_checkpoint_ends_the_study_before_any_message(make_folder):
     with pytest.raises(WorkError, match="cannot be read"):
         run(folder, grid)
     assert grid.sent == []
+
+
+# Differential privacy
+
+PRIVATE = {
+    "recipe": InnerRecipe(steps=1, rows=1, row_length=16, peak_lr=0.1, packing="patient"),
+    "outer": OuterRecipe(name="fedavg", lr=1.0, weights="equal"),
+    "privacy": PrivacyRecipe(target_epsilon=8.0, sampling_rate=0.5),
+}
+
+
+def private_site(number: int, kind: type = PatientLevelReply) -> FakeSite:
+    name = "patient_level_epsilon" if kind is PatientLevelReply else "note_level_epsilon"
+
+    def train(request, weights):
+        facts = {"round": request.round, "noise_multiplier": 1.5, "delta": 1e-5, name: 2.0 * request.round}
+        return encode_reply(kind(**facts), drift(number, request.round, weights))
+
+    return FakeSite(number, train)
+
+
+def test_private_replies_are_averaged_and_say_what_was_spent(make_folder):
+    state = run(make_folder(rounds=2, **PRIVATE), FakeGrid({11: private_site(0), 12: private_site(1)}))
+    first, second = state.history
+    assert first.privacy == {
+        site: {"noise_multiplier": 1.5, "delta": 1e-5, "patient_level_epsilon": 2.0} for site in (0, 1)
+    }
+    assert second.privacy[1]["patient_level_epsilon"] == 4.0
+    assert (first.train_loss, first.train_tokens, first.validation) == (None, None, {})
+    assert first.site_level_epsilon is None
+    update = {k: (drift(0, 1, START)[k] + drift(1, 1, START)[k]) / 2 for k in START}
+    after_one = {k: START[k] + update[k] for k in START}
+    expected = {k: after_one[k] + (drift(0, 2, after_one)[k] + drift(1, 2, after_one)[k]) / 2 for k in START}
+    assert close(state.weights, expected)
+
+
+@pytest.mark.parametrize("site", [FakeSite(1), private_site(1, NoteLevelReply)], ids=["without", "other-unit"])
+def test_a_reply_without_privacy_or_for_another_unit_is_refused(make_folder, site):
+    state = run(make_folder(**PRIVATE), FakeGrid({11: private_site(0), 12: site}))
+    assert state.history[0].refused == [Refusal(site=1, code="REPLY_MALFORMED")]
+    assert list(state.history[0].privacy) == [0]
+
+
+def test_a_private_reply_to_an_open_plan_is_refused(make_folder):
+    state = run(make_folder(), FakeGrid({11: FakeSite(0), 12: private_site(1)}))
+    assert state.history[0].refused == [Refusal(site=1, code="REPLY_MALFORMED")]
+
+
+def test_central_noise_bounds_each_site_and_is_accounted_apart(make_folder):
+    central = CentralNoise(max_site_norm=0.01, noise_multiplier=1e-9)
+    state = run(make_folder(**{**PRIVATE, "central": central}), FakeGrid({11: private_site(0), 12: private_site(1)}))
+    moved = np.concatenate([(state.weights[k] - START[k]).ravel() for k in START])
+    assert 0 < float(np.linalg.norm(moved)) <= 0.01 * (1 + 1e-4)  # two sites of at most 0.01, over two
+    (record,) = state.history
+    assert record.site_level_epsilon is not None and record.site_level_epsilon > 100
+    assert "site_level_epsilon" not in record.privacy[0]
+
+
+def test_central_noise_is_added_over_the_number_of_sites_in_the_plan(make_folder):
+    central = CentralNoise(max_site_norm=3e-6, noise_multiplier=1e6)
+    fields = {**PRIVATE, "central": central, "sites": 3, "quorum": 1, "join_s": 0.3}
+    moved = []
+    for number in range(40):
+        state = run(make_folder(f"central-{number}", **fields), FakeGrid({11: private_site(0)}))
+        moved += [(state.weights[k] - START[k]).ravel() for k in START]
+    assert float(np.concatenate(moved).std()) == pytest.approx(1.0, rel=0.15)  # 1e6 * 3e-6 / 3, for one reply too

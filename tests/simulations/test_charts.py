@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from simulations.chart_evaluation import evaluation_chart, evaluation_sets
 from simulations.chart_headline import headline_chart, main_corpus, relative
 from simulations.chart_training import loss_chart, rounds_chart
-from simulations.charts import count, duration, percent, picture, plural, short_names, size, tidy
 from simulations.results import Arm, Corpus, GateFacts, Interval, Results, WireFacts
+from site_client.show.charts import count, duration, percent, picture, plural, short_names, size, tidy
 
 
 def run_of(*arms: Arm) -> Results:

@@ -11,7 +11,17 @@ import pytest
 from protocols.errors import WorkError
 from simulations.chart_headline import details, headline
 from simulations.report import render_report, write_report
-from simulations.results import Arm, Corpus, GateFacts, Interval, Results, RoundFacts, SiteFacts, WireFacts
+from simulations.results import (
+    Arm,
+    Corpus,
+    GateFacts,
+    Interval,
+    PrivacyFacts,
+    Results,
+    RoundFacts,
+    SiteFacts,
+    WireFacts,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from browser import Page
@@ -217,10 +227,72 @@ def test_rules_engine_is_called_no_language_model():
 
 def test_privacy_is_either_spent_or_plainly_absent():
     assert "No differential privacy was used" in render_report(sample_results())
-    private = render_report(only(sample_results(), privacy={"patient_level_epsilon": 7.94, "delta": 1e-6}))
-    assert "7.94" in private
+    private = render_report(with_privacy(sample_results()))
+    assert "patient-level ε = 7.94 for one model" in private
     assert "1e-06" in private
     assert "No differential privacy" not in private
+
+
+def with_privacy(results: Results, unit: str = "patient", central: float | None = None) -> Results:
+    """The same run with one more arm, under differential privacy."""
+    name, names = f"{unit}_level_epsilon", [site.name for site in results.sites]
+    rounds = [
+        RoundFacts.model_validate(
+            {
+                **facts.model_dump(),
+                "train_loss": None,
+                "bits_per_byte": {},
+                name: dict.fromkeys(names, 7.94 * facts.round / 4),
+                "noise_multiplier": dict.fromkeys(names, 1.25),
+                "site_level_epsilon": central and central * facts.round,
+            }
+        )
+        for facts in rounds_of(tuple(names), 4, 2.5)
+    ]
+    private = arm("federated-dp", "real+synthetic", 2.842, tuple(names), [])
+    private = private.model_copy(update={"loss_curve": [], "rounds": rounds})
+    facts = PrivacyFacts.model_validate(
+        {
+            "unit": unit,
+            "target_epsilon": 8.0,
+            "delta": 1e-6,
+            name: 7.94,
+            "by_site": dict.fromkeys(names, 7.94),
+            "noise_multiplier": dict.fromkeys(names, 1.25),
+            "sampling_rate": 0.5,
+            "max_records": 4,
+            "max_grad_norm": 0.5,
+            "steps": 16,
+            "site_level_epsilon": central and central * 4,
+            "site_level_delta": central and 1e-5,
+        }
+    )
+    return only(results, arms=[*results.arms, private], privacy=facts)
+
+
+def test_epsilon_is_shown_by_round_and_site_and_its_cost_beside_the_same_run_without():
+    page = render_report(with_privacy(sample_results()))
+    assert "Spent after each round, patient-level epsilon" in page
+    for round_number in (1, 2, 3, 4):
+        assert f"{7.94 * round_number / 4:.3f}" in page
+    assert re.search(r"needs 23\.0\s% more bits per byte with differential privacy than without", page)
+    assert "Federated, private" in page
+    assert "Hospital-level" not in page and "hospital-level" not in page
+
+
+def test_central_noise_has_a_column_of_its_own():
+    page = render_report(with_privacy(sample_results(), central=3.5))
+    assert "Hospital-level epsilon (central noise)" in page
+    assert "14.000" in page
+    assert "the two numbers cannot be added" in page
+
+
+@pytest.mark.parametrize("unit", ["note", "record"])
+def test_a_weaker_unit_is_named_wherever_a_number_stands(unit):
+    page = render_report(with_privacy(sample_results(), unit=unit))
+    assert f"{unit}-level ε = 7.94" in page
+    assert "protected" in page and "less" in page
+    assert "patient-level epsilon" not in page
 
 
 def test_refused_replies_and_dropped_records_are_listed():

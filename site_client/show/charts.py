@@ -1,4 +1,4 @@
-"""The common ground of the report's pictures: page colours, labels, and matplotlib figures as inline SVG.
+"""The common ground of all report pictures: page colours, labels, and matplotlib figures as inline SVG.
 
 A picture's SVG holds real text in the page's own font, so it stays sharp, can be searched and copied, and follows the
 reader's zoom. matplotlib draws with the metrics of DejaVu Sans, which is wider than nearly every system font: labels
