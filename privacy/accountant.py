@@ -203,7 +203,7 @@ def _smallest(bound: _Bound, target: float, enough: float) -> float:
     coarse, middle = bound(enough, 1e-2), bound(enough, 1e-3)
     expected = max(middle - (coarse - middle) / 100, middle / 2) if middle <= target else target
     per_one: float = 10.0 ** (4 - max(0, math.floor(math.log10(enough))))
-    tick = math.ceil(per_one * enough * (expected / target) ** (-1 / slope))
+    tick: int = math.ceil(per_one * enough * (expected / target) ** (-1 / slope))
     tick = max(math.ceil(tick * (bound(tick / per_one) / target) ** (-1 / slope)), math.ceil(NOISE_FLOOR * per_one))
     while bound(tick / per_one) > target:
         tick += 1

@@ -39,10 +39,12 @@ class Charged:
     Attributes:
         study: spent by the study alone.
         total: spent on the data set.
+        events: what ``total`` composes, this charge included.
     """
 
     study: PrivacySpend
     total: PrivacySpend
+    events: tuple[PrivacyEvent, ...]
 
 
 class Ledger:
@@ -207,7 +209,7 @@ class Ledger:
                 "steps": steps,
             }
             self._chain.extend(facts, time=self._now_after(account))
-        return Charged(study=of_study, total=after)
+        return Charged(study=of_study, total=after, events=(*account.events, event))
 
     def check_subject(self, account: PrivacyAccount, policy: PrivacyPolicy, dataset: str) -> None:
         """Refuse an account of another data set, or for another unit or delta than the site has now.

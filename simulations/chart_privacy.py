@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from simulations.chart_headline import CORPUS_NAMES, headline_set, kind, score
 from simulations.results import Arm, PrivacyFacts, Results
-from site_client.show.charts import AMBER, BLUE, GREY, NARROW, QUIET, Picture, picture, plural, rows, tidy
+from site_client.show.charts import AMBER, BLUE, GREY, NARROW, QUIET, Picture, count, picture, plural, rows, tidy
 
 _MARKED = 12
 
@@ -91,7 +91,8 @@ def cost_chart(results: Results) -> Picture | None:
         label="Bits per byte of the federated model with and without differential privacy.",
         conclusion=f"Trained on {CORPUS_NAMES[private.corpus]}, the federated model needs {abs(more):.1f} % "
         f"{'more' if more >= 0 else 'fewer'} bits per byte with differential privacy than without, on the held-out "
-        f"notes of {'all hospitals' if held_out == 'all' else tidy(held_out)}.",
+        f"notes of {'all hospitals' if held_out == 'all' else tidy(held_out)}. It trained on "
+        f"{count(private.train_tokens)} tokens, the model without on {count(open_arm.train_tokens)}.",
         size=(NARROW, 190),
         draw=draw,
     )

@@ -16,6 +16,7 @@ from privacy.note_types import CleanNote
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.manifest import ParameterManifest
 from protocols.messages import TrainRequest
+from site_client.audit.canaries import planted_patients
 from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
 from site_client.optimizer_state import keep, restore
@@ -82,7 +83,7 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
     first_step = (request.round - 1) * request.recipe.steps
     # Before any training: what is learnt from too few patients must not even exist. The rows of this very round count,
     # not the corpus: a recipe of one short row would otherwise lay a single note bare.
-    patients = rows.num_units(first_step, request.recipe.steps, request.recipe.rows)
+    patients = rows.num_units(first_step, request.recipe.steps, request.recipe.rows) - planted_patients(folder)
     if patients < folder.config().limits.min_patients:
         raise ContractError(ErrorCode.TOO_FEW_PATIENTS)
     validation, validation_patients = _validate(folder, model, tokenizer)

@@ -10,12 +10,15 @@ import typer
 from click.core import ParameterSource
 
 from protocols.errors import UsageError
+from site_client.audit.audit_cli import audit, plant
 
 if TYPE_CHECKING:
     from privacy.ledger_entries import PrivacyAccount
     from site_client.folder import SiteFolder
 
 app = typer.Typer()
+app.command("plant")(plant)
+app.command("audit")(audit)
 
 Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

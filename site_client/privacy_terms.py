@@ -80,7 +80,7 @@ def charge_round(folder: SiteFolder, request: TrainRequest, recipe: PrivacyRecip
         dataset=dataset,
     )
     charged = ledger.charge(request.study, request.round, mechanism, request.recipe.steps, policy, dataset)
-    require_agreement(charged.total, ledger.account().events)
+    require_agreement(charged.total, charged.events)
     return mechanism, charged.study
 
 

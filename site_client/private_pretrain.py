@@ -29,6 +29,7 @@ from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import FednotesError
 from protocols.manifest import ParameterManifest
 from protocols.messages import PrivacyRecipe, PrivacyUnit, TrainRequest
+from site_client.audit.canaries import planted_patients
 from site_client.checked_models import checked_models
 from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
@@ -150,7 +151,7 @@ def _rows(folder: SiteFolder, request: TrainRequest, tokenizer: PreTrainedTokeni
 def _require_population(folder: SiteFolder, num_units: int, policy: PrivacyPolicy) -> None:
     """Refuse what no noise makes right; whether a site takes part at all is the one fact that this tells."""
     patients = len({note.patient_key for note in iter_split(folder.notes, "train")})
-    if patients < folder.config().limits.min_patients:
+    if patients - planted_patients(folder) < folder.config().limits.min_patients:
         raise ContractError(ErrorCode.TOO_FEW_PATIENTS)
     if policy.delta * num_units >= 1:
         raise ContractError(ErrorCode.PRIVACY_REFUSED, f"delta {policy.delta:g} is not below 1 / {policy.unit}s")

@@ -60,6 +60,22 @@ def test_tests_named_in_the_security_page_exist() -> None:
         assert (REPOSITORY / name).exists(), name
 
 
+def test_every_promise_of_the_privacy_page_has_a_test_that_exists() -> None:
+    page = (REPOSITORY / "docs" / "guides" / "privacy.md").read_text()
+    promises = [line for line in page.split("## What is not promised")[0].splitlines() if line.startswith("| ")][1:]
+    assert len(promises) >= 10
+    defined = "\n".join(p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("test_*.py"))
+    for promise in promises:
+        _, where, tests = (cell.strip() for cell in promise.strip("|").split("|"))
+        for name in re.findall(r"`([\w/.]+)`", where):
+            assert (REPOSITORY / name).exists(), name
+        named = re.findall(r"`((?:tests/|test_)[\w/.]+)`", tests)
+        assert named, promise
+        for name in named:
+            found = (REPOSITORY / name).exists() if name.startswith("tests/") else f"def {name}(" in defined
+            assert found, name
+
+
 def test_files_named_in_the_architecture_page_exist() -> None:
     for name in re.findall(r"`([\w/]+/[\w.-]+\.(?:py|md|toml|j2))`", (REPOSITORY / "ARCHITECTURE.md").read_text()):
         assert (REPOSITORY / name).exists(), name

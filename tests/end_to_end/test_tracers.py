@@ -22,7 +22,7 @@ from tests_support import fednotes
 from modeling.release import load_tokenizer
 from server.rounds import Study
 from server.state import ServerFolder
-from simulations.options import Options
+from simulations.options import Options, PrivacyOptions
 from simulations.run import simulate
 from site_client.client_app import app as guarded_app
 
@@ -80,15 +80,23 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
                 f"Pt {note[0]} c/o pain x{i} days, no {note[1]} fever. BP 1{i % 60:02d}/80. Hx of {note[2]}, hip {i}."
             )
             writer.writerow([f"n-{note[3]}", f"p-{note[3]}", f"h{i % 2}", "progress", text])
-    options = Options(notes=(folder / "notes.csv",), site_by="hospital", scenario="smoke", deidentify="none")
+    options = Options(
+        notes=(folder / "notes.csv",),
+        site_by="hospital",
+        scenario="smoke",
+        deidentify="none",
+        privacy=PrivacyOptions(target_epsilon=8.0, sampling_rate=0.2, max_records=1),
+    )
     simulate(options, folder / "run", resume=False, overwrite=False, quiet=True)
     return folder / "run", tracers
 
 
-def _replies(run: Path, client_app: ClientApp, monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], str]:
+def _replies(
+    run: Path, client_app: ClientApp, monkeypatch: pytest.MonkeyPatch, trainer: str = "federated"
+) -> tuple[list[bytes], str]:
     """Two rounds of the study anew, through Flower's engine; every reply as bytes, and what was logged."""
     kept: list[bytes] = []
-    study = run / "studies" / "federated-real-plus-synthetic"
+    study = run / "studies" / f"{trainer}-real-plus-synthetic"
     plan = (
         ServerFolder(study).plan().model_copy(update={"study": f"again-{len(list(run.glob('again*')))}", "quorum": 1})
     )
@@ -131,16 +139,19 @@ def _found(tracers: list[str], blobs: list[bytes], run: Path) -> list[str]:
     return [f"{kind}" for t in tracers for kind, needle in _needles(t, tokenizer).items() if needle in blob]
 
 
-def test_no_tracer_is_in_any_reply_receipt_log_or_report(
-    traced: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trainer", ["federated", "federated-dp"])
+def test_no_tracer_is_in_any_reply_receipt_ledger_log_or_report(
+    traced: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, trainer: str
 ) -> None:
     run, tracers = traced
-    replies, log = _replies(run, guarded_app, monkeypatch)
+    replies, log = _replies(run, guarded_app, monkeypatch, trainer)
     assert len(replies) >= 2 * 3, "two greetings and four updates"
     leaving = [*replies, log.encode()]
     for pattern in (
         "sites/*/receipts/*",
         "sites/*/logs/*",
+        "sites/*/ledger/*",
+        "sites/*/checkpoints/*/*.jsonl",
         "logs/*",
         "studies/**/*.json",
         "results.json",

@@ -12,14 +12,14 @@ from protocols.errors import WorkError
 
 HISTORIES = [
     ([(0.01, 1.0, 1000)], 1e-5, 1.838),
-    ([(0.01, 0.6, 1000)], 1e-5, 7.444),
-    ([(0.05, 2.0, 2000)], 1e-6, 6.117),
-    ([(0.25, 4.0, 400)], 1e-5, 5.874),
+    pytest.param([(0.01, 0.6, 1000)], 1e-5, 7.444, marks=pytest.mark.slow),
+    pytest.param([(0.05, 2.0, 2000)], 1e-6, 6.117, marks=pytest.mark.slow),
+    pytest.param([(0.25, 4.0, 400)], 1e-5, 5.874, marks=pytest.mark.slow),
     ([(1.0, 10.0, 100)], 1e-5, 4.387),
     ([(0.04, 1.5, 2250)], 1e-5, 6.7774),
     ([(0.125, 1.0, 8)], 1e-5, 3.185),
     ([(0.5, 8.0, 60)], 1e-5, 1.967),
-    ([(0.02, 1.1, 300)], 1e-5, 1.810),
+    pytest.param([(0.02, 1.1, 300)], 1e-5, 1.810, marks=pytest.mark.slow),
     ([(0.02, 1.1, 300), (0.03, 0.9, 1)], 1e-5, 1.844),
     pytest.param([(0.001, 0.5, 20000)], 1e-6, 7.740, marks=pytest.mark.slow),
     pytest.param([(0.1, 0.3, 500)], 1e-5, 301.1, marks=pytest.mark.slow),

@@ -14,10 +14,21 @@ from modeling.bits_per_byte import Score
 from protocols.codec import encode_reply, encode_request
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.manifest import MANIFEST_FILE, ParameterManifest
-from protocols.messages import HelloReply, HelloRequest, InnerRecipe, SiteLimits, TrainReply, TrainRequest
-from site_client.egress import egress, to_reply
+from protocols.messages import (
+    HelloReply,
+    HelloRequest,
+    InnerRecipe,
+    NoteLevelReply,
+    PatientLevelReply,
+    PrivacyRecipe,
+    SiteLimits,
+    TrainReply,
+    TrainRequest,
+)
+from site_client.egress import egress, to_private_reply, to_reply
 from site_client.folder import SiteFolder
 from site_client.pretrain import LocalUpdate
+from site_client.private_pretrain import PrivateUpdate
 from site_client.receipts import ReceiptBook
 
 SECRET = "Jane Roe 555-0100"
@@ -422,3 +433,67 @@ def test_update_of_fewer_patients_than_the_minimum_does_not_leave():
 
 def test_small_corpus_is_told_as_none():
     assert to_reply(local_update(corpus_tokens=499), SiteLimits(min_patients=1))[0].corpus_tokens == 0
+
+
+# Under differential privacy
+
+PRIVATE_REQUEST = REQUEST.model_copy(
+    update={
+        "recipe": REQUEST.recipe.model_copy(update={"packing": "patient"}),
+        "privacy": PrivacyRecipe(target_epsilon=8.0, sampling_rate=0.5),
+    }
+)
+PRIVATE_REPLY = PatientLevelReply(round=3, noise_multiplier=1.5, delta=1e-5, patient_level_epsilon=2.5)
+
+
+def private_request() -> Message:
+    return request(encode_request(PRIVATE_REQUEST, WEIGHTS))
+
+
+def test_private_reply_leaves_with_its_unit_in_the_receipt(site):
+    reply = send(site, giving(encode_reply(PRIVATE_REPLY, UPDATE)), private_request())
+    assert dict(reply.content["facts"]) == PRIVATE_REPLY.model_dump()
+    (receipt,) = ReceiptBook(site.receipts).read()
+    assert receipt.kind == "PatientLevelReply"
+    assert receipt.fields == PRIVATE_REPLY.model_dump()
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        encode_reply(REPLY, UPDATE),  # loss, token counts and validation were not paid for
+        encode_reply(NoteLevelReply(round=3, noise_multiplier=1.5, delta=1e-5, note_level_epsilon=2.5), UPDATE),
+        RecordDict(
+            {
+                **encode_reply(PRIVATE_REPLY, UPDATE),
+                "facts": MetricRecord({**PRIVATE_REPLY.model_dump(), "train_loss": 2.5}),
+            }
+        ),
+    ],
+    ids=["open reply", "other unit", "loss beside"],
+)
+def test_nothing_that_was_not_paid_for_leaves_under_a_private_request(site, leaving):
+    reply = send(site, giving(leaving), private_request())
+    assert_only_a_code(reply, ErrorCode.REPLY_NOT_LISTED, site)
+
+
+def test_a_private_reply_is_no_answer_to_an_open_request(site):
+    reply = send(site, giving(encode_reply(PRIVATE_REPLY, UPDATE)))
+    assert_only_a_code(reply, ErrorCode.REPLY_NOT_LISTED, site)
+
+
+@pytest.mark.parametrize("unit", ["patient", "note", "record"])
+def test_update_becomes_the_reply_of_its_unit(unit):
+    update = PrivateUpdate(round=3, change=UPDATE, unit=unit, spent=2.50004, delta=1.04e-5, noise_multiplier=1.5)
+    reply, records = to_private_reply(update)
+    assert reply.model_dump() == {"round": 3, "noise_multiplier": 1.5, "delta": 1e-5, f"{unit}_level_epsilon": 2.5}
+    assert reply.spent == 2.5
+    assert dict(records["facts"]) == reply.model_dump()
+
+
+def test_why_a_policy_refused_is_in_the_sites_log_and_only_a_code_leaves(site):
+    def refuse(message: Message, _: Context) -> Message:
+        raise ContractError(ErrorCode.PRIVACY_SPENT, "limit 9, spent 8.5")
+
+    assert_only_a_code(send(site, refuse, private_request()), ErrorCode.PRIVACY_SPENT, site)
+    assert "limit 9, spent 8.5" in site.log.read_text()

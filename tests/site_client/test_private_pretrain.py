@@ -19,6 +19,7 @@ from privacy.accountant import PrivacyEvent, spend
 from privacy.policy import PrivacyPolicy
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.messages import InnerRecipe, PrivacyRecipe, SiteLimits, TrainRequest
+from site_client.audit.canaries import plant
 from site_client.folder import SiteFolder
 from site_client.pretrain import train_round
 from site_client.privacy_account import ledger_of, open_account
@@ -214,6 +215,17 @@ def test_too_few_patients_are_refused_before_anything_is_charged(private_site, w
     assert charges(folder) == []
 
 
+def test_planted_canaries_are_no_patients(private_site, weights):
+    folder = private_site(limits=SiteLimits(min_patients=12))
+    plant(folder, 16)
+    assert train_private_round(folder, request(1), weights).round == 1
+    short = private_site(number=9, limits=SiteLimits(min_patients=13), patients={"train": 13, "validation": 3})
+    plant(short, 16)
+    (short.path / "site.toml").write_text((short.path / "site.toml").read_text().replace("13\n", "14\n", 1))
+    refused(short, ErrorCode.TOO_FEW_PATIENTS, weights)
+    assert charges(short) == []
+
+
 def test_other_weights_than_the_models_are_refused_before_anything_is_charged(private_site, weights):
     folder = private_site()
     first = next(iter(weights))
@@ -232,6 +244,7 @@ from modeling.arrays import to_arrays
 from modeling.release import load_model
 from protocols.messages import TrainRequest
 from site_client import private_pretrain
+from site_client.audit.canaries import plant
 from site_client.folder import SiteFolder
 
 def die(*arguments, **named):
