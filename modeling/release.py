@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoTokenizer,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -93,6 +94,24 @@ def load_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(f"{folder} cannot be loaded as a causal language model: {error}") from error
     return cast(PreTrainedModel, model), load_tokenizer(folder)
+
+
+def load_language_model(folder: Path) -> PreTrainedModel:
+    """Load a causal or masked language model, as its configuration says; no hub is asked.
+
+    Raises:
+        UsageError: the folder is missing or holds no language model.
+    """
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{folder} holds no model (no config.json).", hint="make one with: fednotes model new DIR")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        masked = any("MaskedLM" in name for name in config.architectures or ())
+        kind = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+        model = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UsageError(f"{folder} cannot be loaded as a language model: {error}") from error
+    return cast(PreTrainedModel, model)
 
 
 def empty_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -83,7 +83,7 @@ class Scenario:
     def with_private_arm(self) -> Scenario:
         """Put one federated arm under differential privacy beside the federated arm on the richest corpus."""
         corpora = [spec.corpus for spec in self.arms if spec.trainer == "federated"]
-        corpus = next((c for c in CORPUS_PREFERENCE if c in corpora), "real")
+        corpus: Corpus = next((c for c in CORPUS_PREFERENCE if c in corpora), "real")
         return replace(self, arms=(*self.arms, ArmSpec("private", corpus)))
 
 

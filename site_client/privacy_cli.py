@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from protocols.errors import UsageError
 from site_client.audit.audit_cli import audit, plant
+from site_client.check_model_cli import check_model
 
 if TYPE_CHECKING:
     from privacy.ledger_entries import PrivacyAccount
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 app.command("plant")(plant)
 app.command("audit")(audit)
+app.command("check-model")(check_model)
 
 Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

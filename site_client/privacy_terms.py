@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from privacy.accountant import PrivacySpend, calibrate
-from privacy.ledger import BudgetError, PrivacyAccount
+from privacy.ledger import BudgetError
+from privacy.ledger_entries import PrivacyAccount
 from privacy.mechanism import Mechanism
 from privacy.policy import PrivacyPolicy
 from privacy.witness import require_agreement

@@ -41,7 +41,7 @@ from site_client.train import make_optimizer
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from privacy.gradients.clipped import Backend
     from privacy.policy import PrivacyPolicy

@@ -43,7 +43,8 @@ def inner_model(model: nn.Module) -> Any:
     Args:
         model: it, or peft's wrapper around it.
     """
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model  # peft is not imported for its type
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def require_checked(model: nn.Module, also: Collection[str] = ()) -> None:
@@ -105,10 +106,12 @@ def _faults(layer: nn.Module) -> Iterator[str]:
 def _why_not(layer: nn.Module) -> str:
     """Say why a trainable layer has no known gradient per patient."""
     if isinstance(layer, nn.modules.conv._ConvNd):
-        return "a convolution reaches over several positions, and so from one record of a patient into the next; freeze it"
+        return (
+            "a convolution reaches over several positions, and so from one record of a patient into the next; freeze it"
+        )
     if isinstance(layer, nn.RNNBase | nn.RNNCellBase):
         return "a recurrent layer reaches from one record of a patient into the next; freeze it"
-    if isinstance(layer, nn.Embedding):
+    if isinstance(layer, nn.Embedding) and type(layer).forward is nn.Embedding.forward:
         return "max_norm, scale_grad_by_freq and sparse make its gradient depend on other patients; switch them off"
     return "no gradient per patient is known for a trainable layer of this class; freeze it"
 

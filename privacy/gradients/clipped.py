@@ -84,9 +84,37 @@ def total_norm(gradients: Sequence[Tensor]) -> Tensor:
     """Norm of a gradient that is spread over several tensors.
 
     Args:
-        gradients: at least one tensor.
+        gradients: at least one tensor, none empty.
 
     Returns:
         () the L2 norm.
     """
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.stack([squared_norm(gradient[None])[0] for gradient in gradients]).sum().sqrt()
+    return norm
+
+
+def squared_norm(gradients: Tensor) -> Tensor:
+    """Squared L2 norm of each unit's part of a tensor.
+
+    torch adds up a whole float32 tensor in float32: for an embedding of 50,000 x 768 the norm comes out 0.3 % short,
+    and clipping would be as much too weak. Rows are short enough, and are added up in float64.
+
+    Args:
+        gradients: (U, ...).
+
+    Returns:
+        (U,) in the tensor's dtype.
+    """
+    rows = torch.linalg.vector_norm(gradients, dim=-1) if gradients.dim() > 2 else gradients
+    return rows.flatten(1).double().square().sum(1).to(gradients.dtype)
+
+
+def full_precision(batch: UnitBatch) -> torch.autocast:
+    """Switch autocast off, for the backward and the sums as much as for the forward.
+
+    Under bfloat16 autocast norms come out wrong by parts in a thousand, and the bound with them.
+
+    Args:
+        batch: tells the device.
+    """
+    return torch.autocast(batch.targets.device.type, enabled=False)

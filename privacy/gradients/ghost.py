@@ -6,14 +6,16 @@ N^2 per unit, so few long records of a patient beat many.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from privacy.gradients.clipped import ClippedSum, clip_factors, trainable
+from privacy.gradients.clipped import ClippedSum, clip_factors, full_precision, squared_norm, trainable
 from privacy.gradients.layer_hooks import LayerHooks, layer_gradients, layer_hooks, quiet_grad
 from privacy.gradients.layers import kind_of, own_parameters
 from privacy.gradients.loss import record_losses
-from privacy.gradients.samplers import square, squares_by_unit, without_padding
+from privacy.gradients.samplers import squares_by_unit, without_padding
 from privacy.gradients.slots import pad_units, pick_units
 from privacy.unit_batch import UnitBatch
 
@@ -28,7 +30,7 @@ class GhostBackend:
         parameters = [parameter for _, parameter in trainable(model)]
         padded, weights = pad_units(batch)
         seen = _Norms(model, batch.num_units)
-        with torch.autocast(batch.targets.device.type, enabled=False):
+        with full_precision(batch):
             with layer_hooks(model, batch.num_units, seen.visit) as hooks:
                 seen.hooks = hooks
                 losses = (record_losses(model, padded) * weights).view(batch.num_units, -1).sum(1)
@@ -98,7 +100,7 @@ class _Norms:
         left = self._left.get(parameter, self.hooks.calls[parameter]) - 1
         self._left[parameter] = left
         if left == 0:
-            self._found.append(square(total))
+            self._found.append(squared_norm(total))
         else:
             self._shared[parameter] = total
 
@@ -121,6 +123,9 @@ class _Norms:
 
 def _tied_embeddings(model: nn.Module) -> dict[nn.Parameter, nn.Embedding]:
     """Weights that an embedding shares with a linear layer."""
-    embeddings = {id(m.weight): m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight.requires_grad}
-    heads = [m for m in model.modules() if kind_of(m) == "linear"]
-    return {m.weight: embeddings[id(m.weight)] for m in heads if isinstance(m, nn.Linear) and id(m.weight) in embeddings}
+    embeddings: dict[nn.Parameter, nn.Embedding] = {}
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            embeddings[cast(nn.Parameter, module.weight)] = module
+    heads = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    return {weight: embedding for weight, embedding in embeddings.items() if weight in heads}

@@ -73,7 +73,7 @@ class LayerHooks(GradSampleHooks):  # type: ignore[misc]
             self._sources.append(_forward_output)
 
     def capture_backprops_hook(
-        self, module: nn.Module, _forward_input: Any, forward_output: Any, loss_reduction: str, batch_first: bool
+        self, module: nn.Module, _forward_input: Any, forward_output: Any, **_reduction: Any
     ) -> None:
         """Hand a layer's input and the gradient at its output on."""
         if self.hooks_enabled:
@@ -118,7 +118,9 @@ def layer_hooks(model: nn.Module, units: int, visit: Visit) -> Iterator[LayerHoo
     """
     for path, layer in trainable_layers(model):
         if kind_of(layer) is None:
-            raise UsageError(f"{path} ({type(layer).__name__}) has no gradient per unit.", hint="use the backend 'loop'")
+            raise UsageError(
+                f"{path} ({type(layer).__name__}) has no gradient per unit.", hint="use the backend 'loop'"
+            )
     hooks = LayerHooks(model, units, visit)
     try:
         yield hooks

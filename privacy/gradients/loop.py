@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from privacy.gradients.clipped import ClippedSum, clip_factors, total_norm, trainable
+from privacy.gradients.clipped import ClippedSum, clip_factors, full_precision, total_norm, trainable
 from privacy.gradients.loss import unit_losses
 from privacy.unit_batch import UnitBatch
 
@@ -72,13 +72,13 @@ class _Sum:
 
     def add(self, indices: Sequence[int]) -> None:
         for index in indices:
-            with torch.enable_grad():
+            with full_precision(self._units[index]):
                 loss = unit_losses(self._model, self._units[index])[0]
                 found = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-            norm = total_norm([g for g in found if g is not None])
-            factor = float(clip_factors(norm, self._max_grad_norm))
-            if factor > 0:  # else the gradient is not finite, and times 0 it would not be either
-                self._keep(found, factor)
+                norm = total_norm([g for g in found if g is not None])
+                factor = float(clip_factors(norm, self._max_grad_norm))
+                if factor > 0:  # else the gradient is not finite, and times 0 it would not be either
+                    self._keep(found, factor)
             self.norms[index], self.losses[index] = norm, loss.detach()
 
     def _keep(self, found: Sequence[Tensor | None], factor: float) -> None:

@@ -10,12 +10,13 @@ reported epsilon is false. Hence the losses here, which never look beyond the re
 from __future__ import annotations
 
 import inspect
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from privacy.gradients.architectures import inner_model
 from privacy.unit_batch import IGNORED, UnitBatch
 
 
@@ -45,14 +46,12 @@ def record_losses(model: nn.Module, batch: UnitBatch) -> Tensor:
     Returns:
         (R,) float32; 0 for a record without any target.
     """
-    # Under autocast, norms come out wrong by parts in a thousand and the bound with them.
-    with torch.autocast(batch.targets.device.type, enabled=False):
-        logits_RTV = model(**model_inputs(model, batch)).logits.float()
-        token_losses = F.cross_entropy(
-            logits_RTV.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view_as(batch.targets)
-        counts = (batch.targets != IGNORED).sum(1)
-        return token_losses.sum(1) / counts.clamp(min=1)
+    logits = model(**model_inputs(model, batch)).logits.float()  # (R, T, V)
+    token_losses = F.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(batch.targets)
+    counts = (batch.targets != IGNORED).sum(1)
+    return token_losses.sum(1) / counts.clamp(min=1)
 
 
 def model_inputs(model: nn.Module, batch: UnitBatch) -> dict[str, Any]:
@@ -65,12 +64,12 @@ def model_inputs(model: nn.Module, batch: UnitBatch) -> dict[str, Any]:
         model: a Hugging Face model, or one wrapped by peft.
         batch: its inputs.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    taken = inspect.signature(cast(nn.Module, inner).forward).parameters
+    inner = inner_model(model)
+    taken = inspect.signature(inner.forward).parameters
     records, tokens = batch.targets.shape
     inputs: dict[str, Any] = dict(batch.inputs)
     # Models of the RoBERTa kind count positions from the padding on; theirs cannot be filled in from outside.
-    own_positions = any(hasattr(m, "create_position_ids_from_input_ids") for m in cast(nn.Module, inner).modules())
+    own_positions = any(hasattr(m, "create_position_ids_from_input_ids") for m in inner.modules())
     if "position_ids" in taken and "position_ids" not in inputs and not own_positions:
         inputs["position_ids"] = torch.arange(tokens, device=batch.targets.device).repeat(records, 1)
     # GPT-2 takes segments too, but reads their embedding from the words' table: not giving any is its default.

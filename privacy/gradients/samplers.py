@@ -7,10 +7,13 @@ and count the padding token's embedding, which torch never trains.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from privacy.gradients.clipped import squared_norm
 from privacy.gradients.layers import Kind, own_parameters
 
 
@@ -55,22 +58,10 @@ def squares_by_unit(layer: nn.Module, kind: Kind, inputs: Tensor, backprops: Ten
         elif isinstance(layer, nn.Embedding):
             found["weight"] = _embedding_square(layer, inputs, backprops)
         else:
-            found["weight"] = square(_weight_by_unit(layer, kind, inputs, backprops))
+            found["weight"] = squared_norm(_weight_by_unit(layer, kind, inputs, backprops))
     if "bias" in wanted:
-        found["bias"] = square(_positions_summed(backprops))
+        found["bias"] = squared_norm(_positions_summed(backprops))
     return {wanted[name]: squares for name, squares in found.items()}
-
-
-def square(gradients: Tensor) -> Tensor:
-    """Squared L2 norm of each unit's part of a tensor.
-
-    Args:
-        gradients: (U, ...).
-
-    Returns:
-        (U,).
-    """
-    return torch.linalg.vector_norm(gradients.flatten(1), dim=1).square()
 
 
 def without_padding(layer: nn.Embedding, ids: Tensor, backprops: Tensor) -> Tensor:
@@ -99,7 +90,7 @@ def _weight_by_unit(layer: nn.Module, kind: Kind, inputs: Tensor, backprops: Ten
         return table.index_add_(0, rows.flatten(), backprops.reshape(-1, width)).view(units, -1, width)
     if isinstance(layer, nn.LayerNorm):
         return _positions_summed(F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps) * backprops)
-    epsilon = layer.variance_epsilon
+    epsilon = float(cast(float, layer.variance_epsilon))
     scale = torch.rsqrt(inputs.square().mean(-1, keepdim=True) + epsilon)
     return _positions_summed(inputs * scale * backprops)
 
@@ -117,7 +108,7 @@ def _product_square(inputs: Tensor, backprops: Tensor) -> Tensor:
     """Squared norm of backprops^T @ inputs of every unit, the smaller way: two N x N tensors or one o x i."""
     positions, size = inputs.shape[1], inputs.shape[2] * backprops.shape[2]
     if 2 * positions**2 > size:
-        return square(backprops.mT @ inputs)
+        return squared_norm(backprops.mT @ inputs)
     # Rounding may take a sum that is 0 a little below, whose root would be NaN; clamp keeps a true NaN.
     return ((inputs @ inputs.mT) * (backprops @ backprops.mT)).sum((1, 2)).clamp(min=0)
 
