@@ -12,7 +12,7 @@ DATA := $(if $(FEDNOTES_DATA),$(FEDNOTES_DATA),../shared/data)
 export FEDNOTES_DATA := $(abspath $(DATA))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv vllm demo test fast check format bench bench-rephrase docs browser wheel-test clean
+.PHONY: help venv vllm demo test fast check format bench bench-rephrase bench-privacy docs browser wheel-test clean
 
 help:  ## say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench: venv  ## print the table of ratios
 bench-rephrase: venv vllm  ## measure rephrasing: pipeline against bare vLLM, and memory; 20 minutes
 	$(VLLM_VENV)/bin/python -m benchmarks.rephrase
 	$(BIN)/python -m benchmarks.rephrase_memory
+
+bench-privacy: venv  ## measure the private step by backend, time and memory; 10 minutes
+	$(BIN)/python -m benchmarks.privacy
 
 docs: venv  ## write the generated pages of docs/reference
 	$(BIN)/python -m simulations.make_docs

@@ -11,7 +11,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks import aggregation, gates, pretraining, reading
+from benchmarks import aggregation, gates, pretraining, privacy, reading
 from benchmarks.table import Row, as_json, print_table
 
 
@@ -24,6 +24,7 @@ def main() -> None:
     rows: list[Row] = []
     for part in (aggregation, gates, reading, pretraining):
         rows += part.rows()
+    rows += privacy.rows({name: privacy.SETTINGS[name] for name in ("nano", "nano, 4 records each")})
     print_table(rows)
     print(f"{time.monotonic() - started:.0f} s")
     if arguments.json:

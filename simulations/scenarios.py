@@ -47,10 +47,10 @@ class PrivateTraining:
         max_grad_norm: bound on a patient's gradient.
     """
 
-    steps: int = 4
-    peak_lr: float = 2e-3
-    sampling_rate: float = 0.5
-    max_records: int = 4
+    steps: int = 8
+    peak_lr: float = 1e-3
+    sampling_rate: float = 0.25
+    max_records: int = 1
     max_grad_norm: float = 0.5
 
 
@@ -115,6 +115,14 @@ SCENARIOS = {
             site_map="five-hospitals",
             rounds=24,
             recipe=InnerRecipe(steps=12, rows=2, row_length=256, peak_lr=3e-3, warmup_steps=16),
+        ),
+        replace(
+            _DEMO,
+            name="privacy",
+            summary="One federated model on real notes; with --dp-epsilon a second one, under differential privacy.",
+            arms=(ArmSpec("federated", "real"),),
+            rounds=5,
+            recipe=InnerRecipe(steps=24, rows=16, row_length=256, peak_lr=1e-3, warmup_steps=12),
         ),
         replace(
             _DEMO,
