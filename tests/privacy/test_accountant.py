@@ -158,6 +158,7 @@ def test_calibrate_comes_back_to_its_target():
     assert epsilon_with(noise, 0.02, 1000) <= 8.0 < epsilon_with(noise - 1e-4, 0.02, 1000)
 
 
+@pytest.mark.slow
 def test_calibrate_for_what_is_left_of_a_budget():
     before = (0.05, 1.2, 200)
     noise = calibrate(5.0, 1e-5, 0.05, 300, (PrivacyEvent(*before),))

@@ -82,6 +82,7 @@ def test_show_before_and_after(site):
     assert "  study: plain" in done.stdout
 
 
+@pytest.mark.slow
 def test_plan_calculates_and_changes_nothing(site):
     run("open", "--site", site.path)
     before = ledger_of(site).path.read_bytes()

@@ -103,6 +103,7 @@ def test_the_same_request_gives_the_same_release_for_nothing_and_other_weights_c
     assert charges(folder) == [("s", 1), ("s", 1)]
 
 
+@pytest.mark.slow
 def test_the_seed_of_the_experiment_does_not_decide_the_noise(private_site, weights):
     updates = []
     for number in (1, 2):
@@ -134,6 +135,7 @@ def test_a_note_level_account_has_notes_as_units(private_site, weights):
     assert ledger_of(folder).account().unit == "note"
 
 
+@pytest.mark.slow
 def test_what_a_study_may_spend_shrinks_with_what_others_spent(private_site, weights):
     folder = private_site()
     for number in (1, 2, 3):
@@ -159,6 +161,7 @@ def test_limit_of_the_site_ends_a_study_whatever_the_plan_says(private_site, wei
     assert ledger_of(folder).account().spent().pld_bound <= 9.0
 
 
+@pytest.mark.slow
 def test_a_plan_with_more_epsilon_than_the_site_has_gets_the_sites(private_site, weights):
     folder = private_site()
     generous = PRIVACY.model_copy(update={"target_epsilon": 900.0})
@@ -199,6 +202,7 @@ def test_delta_and_unit_hold_for_the_life_of_the_data_set(private_site, weights,
     assert next(iter(change)) in refused(folder, ErrorCode.PRIVACY_REFUSED, weights, privacy=unit)
 
 
+@pytest.mark.slow
 def test_delta_has_to_stay_below_one_over_the_true_number_of_patients_too(private_site, weights):
     folder = private_site(POLICY.model_copy(update={"delta": 0.083}))  # 1 / 12 = 0.0833 publicly, 13 in truth
     assert train_private_round(folder, request(1), weights).delta == 0.083
@@ -263,6 +267,7 @@ private_pretrain.train_private_round(
     [("private_steps", 2), ("_write", 2), ("_rows", 1)],
     ids=["between charge and step", "between step and reply", "before the charge"],
 )
+@pytest.mark.slow
 def test_kill_9_never_under_counts(private_site, weights, where, asked_again):
     folder = private_site()
     program = _DIES.format(

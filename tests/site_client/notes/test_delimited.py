@@ -172,7 +172,7 @@ def test_a_damaged_gzip_is_quarantined(tmp_path: Path, read) -> None:
     assert read(path)[1].counts() == {"damaged_archive": 1}
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), b"\n\n"])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), b"\n\n"], ids=["nothing", "gzip of nothing", "lines"])
 def test_an_empty_file_is_quarantined(tmp_path: Path, read, content: bytes) -> None:
     path = tmp_path / "n.csv"
     path.write_bytes(content)
