@@ -37,7 +37,7 @@ demo: venv  ## run five simulated hospitals and write runs/demo/report.html
 	$(BIN)/fednotes simulate --out $(OUT) --overwrite
 
 test: venv browser vllm  ## run every test, those on real vLLM in .venv-vllm
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm
 
 fast: venv  ## run the tests that take seconds
