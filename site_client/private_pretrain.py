@@ -94,7 +94,8 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     require_terms(privacy, config.privacy)
     folder.manifest().check(weights)
     mark = _mark(request, weights)
-    kept = folder.checkpoints(request.study) / "released.safetensors"
+    states = _states(folder, request)
+    kept = states / "released.safetensors"
     if (before := _read(kept, mark)) is not None:
         return before
     model, tokenizer = empty_model(folder.model)
@@ -110,7 +111,7 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     except FednotesError as error:
         raise ContractError(ErrorCode.PRIVACY_REFUSED, error.message) from None
     optimizer = make_optimizer(model, request.recipe)
-    restore(optimizer, folder.checkpoints(request.study), request.round)
+    restore(optimizer, states, request.round)
     random = SecureRandom.from_system()
     facts = private_steps(
         model,
@@ -124,8 +125,8 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
         steps=request.recipe.steps,
         total_steps=request.rounds * request.recipe.steps,
     )
-    keep(optimizer, folder.checkpoints(request.study), request.round)
-    _note(folder.checkpoints(request.study) / "private-rounds.jsonl", request.round, facts)
+    keep(optimizer, states, request.round)
+    _note(states / "rounds.jsonl", request.round, facts)
     update = PrivateUpdate(
         round=request.round,
         change={name: value - weights[name] for name, value in to_arrays(model).items()},
@@ -136,6 +137,15 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     )
     _write(kept, update, mark)
     return update
+
+
+def _states(folder: SiteFolder, request: TrainRequest) -> Path:
+    """What private rounds of a study leave behind, apart from what open ones do.
+
+    The optimizer's moments after an open round hold bare gradients: going on from them would bring into a private
+    update what nobody paid for.
+    """
+    return folder.checkpoints(request.study) / "private"
 
 
 def _rows(folder: SiteFolder, request: TrainRequest, tokenizer: PreTrainedTokenizerFast, unit: PrivacyUnit) -> UnitRows:
@@ -163,7 +173,7 @@ def _backend(folder: SiteFolder, request: TrainRequest, model: nn.Module, privac
         require_checked(model, checked_models(folder))
     except FednotesError as error:
         raise ContractError(ErrorCode.PRIVACY_REFUSED, error.message) from None
-    chosen = folder.checkpoints(request.study) / "backend"
+    chosen = _states(folder, request) / "backend"
     name = folder.config().privacy.backend
     if name == "auto" and chosen.exists():
         name = chosen.read_text(encoding="ascii")

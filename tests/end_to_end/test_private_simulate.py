@@ -113,7 +113,7 @@ def test_a_run_killed_in_a_private_round_goes_on_and_every_attempt_is_paid(expor
         command(*words(export, out)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     end = time.monotonic() + 300
-    while not list(out.glob("sites/*/checkpoints/federated-dp-*/backend")):  # its first private round has begun
+    while not list(out.glob("sites/*/checkpoints/federated-dp-*/private/backend")):  # its first private round has begun
         assert first.poll() is None and time.monotonic() < end
         time.sleep(0.05)
     time.sleep(1.5)

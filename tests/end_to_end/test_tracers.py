@@ -151,7 +151,7 @@ def test_no_tracer_is_in_any_reply_receipt_ledger_log_or_report(
         "sites/*/receipts/*",
         "sites/*/logs/*",
         "sites/*/ledger/*",
-        "sites/*/checkpoints/*/*.jsonl",
+        "sites/*/checkpoints/*/private/*.jsonl",
         "logs/*",
         "studies/**/*.json",
         "results.json",

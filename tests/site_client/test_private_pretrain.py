@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from privacy.accountant import PrivacyEvent, spend
 from privacy.policy import PrivacyPolicy
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.messages import InnerRecipe, PrivacyRecipe, SiteLimits, TrainRequest
+from site_client import private_pretrain
 from site_client.audit.canaries import plant
 from site_client.folder import SiteFolder
 from site_client.pretrain import train_round
@@ -117,14 +119,27 @@ def test_nothing_secret_is_kept_beside_the_release(private_site, weights):
     """No state of the noise survives: a restored checkpoint must not bring back the noise of before."""
     folder = private_site()
     train_private_round(folder, request(1), weights)
-    kept = {p.name for p in folder.checkpoints("s").iterdir()}
-    assert kept == {"optimizer-000001.pt", "private-rounds.jsonl", "released.safetensors"}
-    assert set(json.loads((folder.checkpoints("s") / "private-rounds.jsonl").read_text())) == {
+    states = folder.checkpoints("s") / "private"
+    assert {p.name for p in states.iterdir()} == {"optimizer-000001.pt", "rounds.jsonl", "released.safetensors"}
+    assert set(json.loads((states / "rounds.jsonl").read_text())) == {
         "round",
         "units",
         "loss",
         "clipped",
     }
+
+
+def test_moments_of_an_open_round_never_enter_a_private_one(private_site, weights):
+    """The state of an optimizer after an open round holds bare gradients of patients."""
+    folder = private_site()
+    train_round(folder, request(1, privacy=None, recipe=RECIPE.model_copy(update={"rows": 16})), weights)
+    seen = []
+    with mock.patch.object(
+        private_pretrain, "restore", lambda optimizer, states, _: seen.append(list(states.glob("*")))
+    ):
+        train_private_round(folder, request(2), weights)
+    assert list(folder.checkpoints("s").glob("optimizer-*.pt"))
+    assert not [path for path in seen[0] if path.name.startswith("optimizer")]
 
 
 def test_a_note_level_account_has_notes_as_units(private_site, weights):
@@ -182,7 +197,7 @@ def test_an_account_that_was_never_opened_or_is_gone_is_a_refusal(private_site, 
     folder = private_site(number=8)
     train_private_round(folder, request(1), weights)
     (folder.ledger / "ledger.jsonl").unlink()
-    (folder.checkpoints("s") / "released.safetensors").unlink()
+    (folder.checkpoints("s") / "private" / "released.safetensors").unlink()
     refused(folder, ErrorCode.PRIVACY_REFUSED, weights)
 
 
@@ -247,6 +262,7 @@ sys.path[:0] = {path!r}
 from modeling.arrays import to_arrays
 from modeling.release import load_model
 from protocols.messages import TrainRequest
+from site_client import private_pretrain
 from site_client import private_pretrain
 from site_client.audit.canaries import plant
 from site_client.folder import SiteFolder
