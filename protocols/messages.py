@@ -8,6 +8,7 @@ a new field is a visible choice in a diff.
 
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -128,7 +129,16 @@ def _four_digits(value: float) -> float:
     return round(value, 4)
 
 
-Epsilon = Annotated[float, Field(ge=0, le=1e6), AfterValidator(_four_digits)]
+# A privacy bound is never rounded to the better side.
+def _four_digits_up(value: float) -> float:
+    return float(Decimal(repr(value)).quantize(Decimal("0.0001"), rounding=ROUND_CEILING))
+
+
+def _two_digits_up(value: float) -> float:
+    return float(Context(prec=2, rounding=ROUND_CEILING).create_decimal(repr(value)))
+
+
+Epsilon = Annotated[float, Field(ge=0, le=1e6), AfterValidator(_four_digits_up)]
 
 
 class HelloReply(Outbound):
@@ -162,10 +172,6 @@ class TrainReply(Outbound):
     )
 
 
-def _two_digits(value: float) -> float:
-    return float(f"{value:.1e}")
-
-
 class PrivateTrainReply(Outbound):
     """Site to coordinator: what one round under differential privacy gave. The update travels beside it.
 
@@ -177,53 +183,33 @@ class PrivateTrainReply(Outbound):
     noise_multiplier: Annotated[float, Field(gt=0, le=1e6), AfterValidator(_four_digits)] = Field(
         description="Noise of a step over the clipping norm, to see how noisy the average is; rounded to 4 digits."
     )
-    delta: Annotated[float, Field(gt=0, lt=1), AfterValidator(_two_digits)] = Field(
-        description="Delta at which epsilon is stated; set by the site's policy, 2 significant digits."
+    delta: Annotated[float, Field(gt=0, lt=1), AfterValidator(_two_digits_up)] = Field(
+        description="Delta at which epsilon is stated; set by the site's policy; rounded up to 2 digits."
     )
-
-    @property
-    def spent(self) -> float:
-        """Epsilon that this study has spent so far, for the unit of the reply's kind."""
-        raise NotImplementedError
 
 
 class PatientLevelReply(PrivateTrainReply):
     """The unit is the patient."""
 
     patient_level_epsilon: Epsilon = Field(
-        description="Spent by this study so far at this site: what one patient may lose; rounded to 4 digits."
+        description="Spent by this study so far at this site: what one patient may lose; rounded up to 4 digits."
     )
-
-    @property
-    def spent(self) -> float:
-        """Patient-level epsilon."""
-        return self.patient_level_epsilon
 
 
 class NoteLevelReply(PrivateTrainReply):
     """The unit is the note: a patient with many notes is protected less."""
 
     note_level_epsilon: Epsilon = Field(
-        description="Spent by this study so far at this site: what one note may lose; rounded to 4 digits."
+        description="Spent by this study so far at this site: what one note may lose; rounded up to 4 digits."
     )
-
-    @property
-    def spent(self) -> float:
-        """Note-level epsilon."""
-        return self.note_level_epsilon
 
 
 class RecordLevelReply(PrivateTrainReply):
     """The unit is the packed row: the weakest promise."""
 
     record_level_epsilon: Epsilon = Field(
-        description="Spent by this study so far at this site: what one packed row may lose; rounded to 4 digits."
+        description="Spent by this study so far at this site: what one packed row may lose; rounded up to 4 digits."
     )
-
-    @property
-    def spent(self) -> float:
-        """Record-level epsilon."""
-        return self.record_level_epsilon
 
 
 PRIVATE_REPLIES: dict[PrivacyUnit, type[PrivateTrainReply]] = {
