@@ -152,6 +152,12 @@ class Ledger:
             begun = account.studies.get(study)
             if begun is not None:
                 _check_same(begun, mechanism, policy.public_units)
+                if (begun.target, begun.planned_steps) != (target, planned_steps):
+                    raise UsageError(
+                        f"Study {study} began with target {begun.target:g} over {begun.planned_steps} steps, and now "
+                        f"asks for {target:g} over {planned_steps}.",
+                        hint="go on with the plan it began with, or give the study another name",
+                    )
                 return
             facts: dict[str, object] = {
                 "kind": "study",

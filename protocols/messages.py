@@ -69,7 +69,8 @@ class PrivacyRecipe(Message):
 
     Attributes:
         unit: what the plan believes to be protected; a site whose account is for another unit refuses.
-        target_epsilon: what one unit may lose over all rounds of the study, at the site's delta.
+        target_epsilon: what one unit may lose over all rounds of the study, at the site's delta; noise is calibrated
+            for it. Rounds that are asked for again from other weights cost more, up to the site's own limit.
         sampling_rate: chance of a unit to enter a step, independently of all others (Poisson sampling).
         max_records: packed rows of a unit used in a step; more are sampled, fewer all used.
         max_grad_norm: L2 bound on the gradient of a unit (clipping).
@@ -82,14 +83,18 @@ class PrivacyRecipe(Message):
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
 
-def require_patient_packing(recipe: InnerRecipe, privacy: PrivacyRecipe | None) -> None:
-    """Refuse differential privacy on rows that patients share: clipping could not tell them apart.
+def require_units_apart(recipe: InnerRecipe, corpus: Corpus, privacy: PrivacyRecipe | None) -> None:
+    """Refuse differential privacy where one patient's rows depend on another's: clipping could not tell them apart.
 
     Raises:
-        ValueError: the packing is another.
+        ValueError: the packing, or a corpus whose repetitions are dealt out over all patients.
     """
-    if privacy is not None and recipe.packing != "patient":
+    if privacy is None:
+        return
+    if recipe.packing != "patient":
         raise ValueError("differential privacy needs packing 'patient'")
+    if corpus == "real-repeated":
+        raise ValueError("corpus 'real-repeated' makes one patient's rows depend on others': no differential privacy")
 
 
 class TrainRequest(Message):
@@ -110,7 +115,7 @@ class TrainRequest(Message):
 
     @model_validator(mode="after")
     def _patients_share_no_row(self) -> Self:
-        require_patient_packing(self.recipe, self.privacy)
+        require_units_apart(self.recipe, self.corpus, self.privacy)
         return self
 
 

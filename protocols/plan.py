@@ -14,7 +14,7 @@ from protocols.messages import (
     PrivacyRecipe,
     Round,
     StudyName,
-    require_patient_packing,
+    require_units_apart,
 )
 
 
@@ -92,7 +92,7 @@ class Plan(Message):
 
     @model_validator(mode="after")
     def _privacy_fits(self) -> Self:
-        require_patient_packing(self.recipe, self.privacy)
+        require_units_apart(self.recipe, self.corpus, self.privacy)
         # The size of a corpus is a fact about its patients that nobody accounted for, and one heavy site would carry
         # more than its bound into a noised sum.
         if (self.privacy or self.central) and self.outer.weights != "equal":

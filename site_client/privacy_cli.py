@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from privacy.ledger_entries import PrivacyAccount
     from site_client.folder import SiteFolder
 
+_EXPORT = "synthetic text (exported)"
+
 app = typer.Typer()
 app.command("plant")(plant)
 app.command("audit")(audit)
@@ -208,9 +210,11 @@ def _account(folder: SiteFolder) -> PrivacyAccount:
 
 def _without_privacy(folder: SiteFolder) -> list[str]:
     """Studies that released updates without differential privacy, after the receipts."""
+    from site_client.export import LOG_FILE
     from site_client.receipts import ReceiptBook
 
-    return sorted({r.study for r in ReceiptBook(folder.receipts).read() if r.kind == "TrainReply"})
+    studies = sorted({r.study for r in ReceiptBook(folder.receipts).read() if r.kind == "TrainReply"})
+    return studies + ([_EXPORT] if (folder.corpus / LOG_FILE).exists() else [])
 
 
 def _print(facts: dict[str, Any], as_json: bool) -> None:

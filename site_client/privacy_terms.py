@@ -9,10 +9,11 @@ from privacy.mechanism import Mechanism
 from privacy.policy import PrivacyPolicy
 from privacy.witness import require_agreement
 from protocols.error_codes import ContractError, ErrorCode
-from protocols.errors import UsageError
-from protocols.messages import PrivacyRecipe, TrainRequest
+from protocols.errors import UsageError, WorkError
+from protocols.messages import PRIVATE_REPLIES, PrivacyRecipe, TrainRequest
 from site_client.folder import SiteFolder
 from site_client.privacy_account import dataset_id, ledger_of
+from site_client.receipts import ReceiptBook
 
 FEWEST_EXPECTED_UNITS = 4.0
 """A step that expects fewer units is nearly all noise, and mostly empty."""
@@ -68,6 +69,7 @@ def charge_round(folder: SiteFolder, request: TrainRequest, recipe: PrivacyRecip
     policy, dataset = folder.config().privacy, dataset_id(folder)
     ledger = ledger_of(folder)
     account = ledger.account()
+    _require_all_releases(folder, account)
     planned_steps = request.rounds * request.recipe.steps
     begun = account.studies.get(request.study)
     noise = begun.noise_multiplier if begun else _calibrated(recipe, policy, account, planned_steps)
@@ -83,6 +85,19 @@ def charge_round(folder: SiteFolder, request: TrainRequest, recipe: PrivacyRecip
     charged = ledger.charge(request.study, request.round, mechanism, request.recipe.steps, policy, dataset)
     require_agreement(charged.total, charged.events)
     return mechanism, charged.study
+
+
+def _require_all_releases(folder: SiteFolder, account: PrivacyAccount) -> None:
+    """Refuse a ledger that was put back from a backup: a round that left, by the receipts, has to be paid in it."""
+    charged = {(charge.study, charge.round) for charge in account.charges}
+    kinds = {kind.__name__ for kind in PRIVATE_REPLIES.values()}
+    for receipt in ReceiptBook(folder.receipts).read():
+        if receipt.kind in kinds and (receipt.study, receipt.round) not in charged:
+            raise WorkError(
+                f"Receipt {receipt.number} says that round {receipt.round} of study {receipt.study} left, but the "
+                "privacy ledger has no charge for it: the ledger is older than the receipts.",
+                hint="restore the newest ledger and its head; never go on from an older one",
+            )
 
 
 def _calibrated(recipe: PrivacyRecipe, policy: PrivacyPolicy, account: PrivacyAccount, steps: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from site_client.checked_models import checked_models
 from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
 from site_client.optimizer_state import keep, restore
+from site_client.privacy_account import ledger_of
 from site_client.privacy_terms import charge_round, require_terms
 from site_client.private_train import RoundFacts, private_steps
 from site_client.store import iter_split
@@ -97,7 +98,8 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     states = _states(folder, request)
     kept = states / "released.safetensors"
     if (before := _read(kept, mark)) is not None:
-        return before
+        # What was charged since for other attempts belongs to the study too.
+        return replace(before, spent=ledger_of(folder).account().spent_by(request.study).pld_bound)
     model, tokenizer = empty_model(folder.model)
     ParameterManifest.of(to_arrays(model)).check(weights)
     load_arrays(model, weights)

@@ -95,12 +95,20 @@ def _faults(layer: nn.Module) -> Iterator[str]:
     name = type(layer).__name__.lower()
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
         yield "batch norm averages over all patients of a batch; take a model with layer norm"
+    if _scales_by_the_batch(layer):
+        yield "its rotary positions are scaled by the longest row of the batch; take a model with default rope"
     if "dora" in name:
         yield "DoRA has no gradient per patient; use LoRA (use_dora=False)"
     if getattr(layer, "gradient_checkpointing", False):
         yield "gradient checkpointing hides its layers; call gradient_checkpointing_disable() on the model"
     if "moe" in name or "router" in name or "experts" in name:
         yield "a mixture of experts is balanced by a loss over all patients of a batch; take a dense model"
+
+
+def _scales_by_the_batch(layer: nn.Module) -> bool:
+    """Whether rotary frequencies follow the longest row seen: one patient's length changes another's gradient."""
+    kinds = getattr(layer, "rope_type", "default")
+    return any(k in ("dynamic", "longrope") for k in (kinds.values() if isinstance(kinds, dict) else [kinds]))
 
 
 def _why_not(layer: nn.Module) -> str:

@@ -113,16 +113,17 @@ def test_a_run_killed_in_a_private_round_goes_on_and_every_attempt_is_paid(expor
         command(*words(export, out)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     end = time.monotonic() + 300
-    while not list(out.glob("sites/*/checkpoints/federated-dp-*/private/backend")):  # its first private round has begun
+    while not any('"kind":"charge"' in p.read_text() for p in out.glob("sites/*/ledger/ledger.jsonl")):
         assert first.poll() is None and time.monotonic() < end
         time.sleep(0.05)
-    time.sleep(1.5)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     done = fednotes(*words(export, out, "--resume", "--json"))
     assert done.returncode == 0, done.stderr
     results = Results.model_validate(json.loads(done.stdout))
     assert results.privacy is not None
+    attempts = [len(ledger_of(folder).account().charges) for folder in sites_of(out)]
+    assert max(attempts) > 2, "the attempt that was killed is paid beside the one that left"
     for folder in sites_of(out):
         account = ledger_of(folder).account()
         assert {c.round for c in account.charges} == {1, 2}

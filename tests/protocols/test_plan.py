@@ -56,6 +56,11 @@ def test_private_plan_never_lets_patients_share_a_row():
         Plan(**{**PLAN, **PRIVATE, "recipe": PLAN["recipe"]})
 
 
+def test_private_plan_never_repeats_text_by_what_all_patients_have():
+    with pytest.raises(ValidationError, match="real-repeated"):
+        Plan(**{**PLAN, **PRIVATE, "corpus": "real-repeated"})
+
+
 @pytest.mark.parametrize("what", ["privacy", "central"])
 def test_under_noise_a_hospital_is_not_weighed_by_its_private_size(what):
     noise = {"privacy": PRIVATE["privacy"], "central": CentralNoise(max_site_norm=1.0, noise_multiplier=1.0)}

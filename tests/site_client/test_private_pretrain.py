@@ -16,8 +16,11 @@ from tests_support import REPOSITORY
 
 from modeling.arrays import to_arrays
 from modeling.release import load_model
+from privacy import witness
 from privacy.accountant import PrivacyEvent, spend
+from privacy.gradients import architectures
 from privacy.policy import PrivacyPolicy
+from privacy.private_step import PrivateStep
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.messages import InnerRecipe, PrivacyRecipe, SiteLimits, TrainRequest
 from site_client import private_pretrain
@@ -26,6 +29,7 @@ from site_client.folder import SiteFolder
 from site_client.pretrain import train_round
 from site_client.privacy_account import ledger_of, open_account
 from site_client.private_pretrain import PrivateUpdate, train_private_round
+from site_client.receipts import ReceiptBook
 
 RECIPE = InnerRecipe(steps=2, rows=1, row_length=32, peak_lr=0.01, packing="patient")
 PRIVACY = PrivacyRecipe(target_epsilon=8.0, sampling_rate=0.5, max_records=2, max_grad_norm=0.5)
@@ -159,6 +163,59 @@ def test_what_a_study_may_spend_shrinks_with_what_others_spent(private_site, wei
     assert other.noise_multiplier > 1.5 * one.noise_multiplier  # 1 of 9 is left, where the first study took 8
     account = ledger_of(folder).account()
     assert account.spent().pld_bound <= 9.0
+
+
+def test_what_is_computed_is_what_was_charged(private_site, weights):
+    """Steps, records of a patient and the units of a batch, through the loop that really trains."""
+    recipe = RECIPE.model_copy(update={"steps": 30, "row_length": 16})
+    folder, seen, release = private_site(), [], PrivateStep.release
+
+    def spy(self, batches):
+        parts = list(batches)
+        seen.append(parts)
+        return release(self, parts)
+
+    with mock.patch.object(PrivateStep, "release", spy):
+        train_private_round(folder, request(1, recipe=recipe), weights)
+    (charge,) = ledger_of(folder).account().charges
+    assert len(seen) == charge.steps == 30
+    drawn = [sum(part.num_units for part in parts) for parts in seen]
+    assert abs(sum(drawn) / (30 * 12) - charge.sampling_rate) < 0.13  # five standard errors
+    for part in (part for parts in seen for part in parts):
+        records = torch.bincount(part.unit, minlength=part.num_units)
+        assert records.min() >= 1 and records.max() <= PRIVACY.max_records
+        first_rows = part.inputs["input_ids"][torch.cumsum(records, 0) - records]
+        assert len(first_rows) == part.num_units
+
+
+def test_an_unchecked_architecture_is_refused_before_anything_is_charged(private_site, weights, monkeypatch):
+    monkeypatch.setattr(architectures, "CHECKED", ())
+    folder = private_site()
+    assert "was not checked" in refused(folder, ErrorCode.PRIVACY_REFUSED, weights)
+    assert charges(folder) == []
+
+
+def test_accountants_that_disagree_let_nothing_be_computed(private_site, weights, monkeypatch):
+    monkeypatch.setattr(witness, "prv_epsilon", lambda events, delta: 99.0)
+    monkeypatch.setattr(private_pretrain, "private_steps", lambda *a, **k: pytest.fail("computed"))
+    refused(private_site(), ErrorCode.PRIVACY_REFUSED, weights)
+
+
+def test_a_ledger_that_is_older_than_the_receipts_is_refused(private_site, weights):
+    folder = private_site()
+    facts = {"round": 1, "noise_multiplier": 1.0, "delta": 1e-5, "patient_level_epsilon": 3.0}
+    ReceiptBook(folder.receipts).append(kind="PatientLevelReply", study="gone", round_number=1, fields=facts)
+    assert "older than the receipts" in refused(folder, ErrorCode.PRIVACY_REFUSED, weights)
+    assert charges(folder) == []
+
+
+def test_a_plan_that_changes_under_way_is_refused(private_site, weights):
+    folder = private_site()
+    train_private_round(folder, request(1), weights)
+    with pytest.raises(ContractError) as error:
+        train_private_round(folder, request(2, rounds=9), weights)
+    assert error.value.code == ErrorCode.PRIVACY_REFUSED
+    assert "began with target" in error.value.detail
 
 
 # Who is refused

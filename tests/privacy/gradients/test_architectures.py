@@ -199,3 +199,11 @@ def test_choosing_takes_the_fastest_that_works_and_leaves_everything_alone(monke
     assert fastest_backend(model, units=2, records=1, tokens=8).name in {"hooks", "ghost"}
     with pytest.raises(UsageError, match="no gradient backend 'magic'"):
         backend_named("magic")
+
+
+def test_rotary_positions_that_follow_the_longest_row_are_refused():
+    """Frequencies scaled by the batch let one patient's long note change another patient's gradient."""
+    config = tiny_model("llama").config
+    config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}
+    with pytest.raises(UsageError, match="longest row of the batch"):
+        require_checked(type(tiny_model("llama"))(config))
