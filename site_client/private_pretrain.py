@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerFast
 
+    from privacy.accountant import PrivacySpend
     from privacy.gradients.clipped import Backend
+    from privacy.mechanism import Mechanism
     from privacy.policy import PrivacyPolicy
     from protocols.manifest import Arrays
 
@@ -106,12 +108,7 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     rows = _rows(folder, request, tokenizer, config.privacy.unit)
     _require_population(folder, rows.num_units, config.privacy)
     backend = _backend(folder, request, model, privacy)
-    try:
-        mechanism, spent = charge_round(folder, request, privacy)
-    except BudgetError as error:
-        raise ContractError(ErrorCode.PRIVACY_SPENT, error.message) from None
-    except FednotesError as error:
-        raise ContractError(ErrorCode.PRIVACY_REFUSED, error.message) from None
+    mechanism, spent = _charge(folder, request, privacy)
     optimizer = make_optimizer(model, request.recipe)
     restore(optimizer, states, request.round)
     random = SecureRandom.from_system()
@@ -139,6 +136,16 @@ def train_private_round(folder: SiteFolder, request: TrainRequest, weights: Arra
     )
     _write(kept, update, mark)
     return update
+
+
+def _charge(folder: SiteFolder, request: TrainRequest, privacy: PrivacyRecipe) -> tuple[Mechanism, PrivacySpend]:
+    """Pay for the round; what was wrong becomes a code, and its words stay in the site's log."""
+    try:
+        return charge_round(folder, request, privacy)
+    except BudgetError as error:
+        raise ContractError(ErrorCode.PRIVACY_SPENT, error.message) from None
+    except FednotesError as error:
+        raise ContractError(ErrorCode.PRIVACY_REFUSED, error.message) from None
 
 
 def _states(folder: SiteFolder, request: TrainRequest) -> Path:
