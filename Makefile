@@ -45,7 +45,7 @@ fast: venv  ## run the tests that take seconds
 
 check: venv  ## format check, ruff, mypy strict, import contracts, fast tests
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow" -q -n 2

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from site_client.privacy_account import open_account
-
 from privacy.deidentify import Method, clean
 from privacy.note_types import CleanNote
 from privacy.policy import PrivacyPolicy
@@ -23,6 +21,7 @@ from simulations.private_arm import policy
 from simulations.results import SiteFacts
 from site_client.duplicates import fingerprint
 from site_client.folder import SiteConfig, SiteFolder
+from site_client.privacy_account import open_account
 from site_client.store import write_notes
 
 MIN_PATIENTS_TO_SPLIT = 3
