@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from privacy.ledger_entries import PrivacyAccount
 from privacy.witness import require_agreement
-from protocols.durable import whole_file, write_text
+from protocols.durable import write_text
 from protocols.errors import UsageError, WorkError
 from protocols.hash_chain import Head
+from protocols.signing import canonical, own_key, public_pem, sign
 
 KIND = "fednotes privacy statement"
 PRIVATE_KEY, PUBLIC_KEY = "statement.key", "statement.pub"
@@ -36,28 +37,7 @@ def signing_key(keys: Path) -> Ed25519PrivateKey:
     Raises:
         UsageError: it cannot be read, or it is gone and its public half is not.
     """
-    path = keys / PRIVATE_KEY
-    if not path.exists() and (keys / PUBLIC_KEY).exists():
-        raise UsageError(
-            f"The key {path} is missing; {PUBLIC_KEY} is there.",
-            hint="restore it from your backup; with a new key nobody could tell statements of this site from others",
-        )
-    if not path.exists():
-        made = Ed25519PrivateKey.generate()
-        pem = made.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        with whole_file(path) as partial:
-            partial.write_bytes(pem)
-        write_text(keys / PUBLIC_KEY, _public_pem(made.public_key()))
-        return made
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The key {path} cannot be read.", hint="restore it from your backup") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise UsageError(f"The key {path} is not an Ed25519 key.", hint="restore it from your backup")
-    return key
+    return own_key(keys / PRIVATE_KEY, keys / PUBLIC_KEY)
 
 
 def make_statement(
@@ -96,9 +76,9 @@ def make_statement(
         "studies_without_differential_privacy": sorted(set(without_privacy)),
         "guarantee": _guarantee(account, sorted(set(without_privacy))),
         "ledger": {"count": end.count, "sha256": end.sha256},
-        "public_key": _public_pem(key.public_key()),
+        "public_key": public_pem(key.public_key()),
     }
-    return {"statement": statement, "signature": key.sign(_canonical(statement)).hex()}
+    return {"statement": statement, "signature": sign(statement, key)}
 
 
 def write_statement(path: Path, document: dict[str, Any]) -> None:
@@ -139,7 +119,7 @@ def verify_statement(path: Path, public_key: Path | None = None) -> dict[str, An
         key = _read_public(public_key) if public_key is not None else inside
         if not isinstance(key, Ed25519PublicKey):
             raise ValueError
-        key.verify(signature, _canonical(statement))
+        key.verify(signature, canonical(statement))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidSignature):
         whose = f" or was not signed with {public_key}" if public_key else ""
         raise WorkError(
@@ -186,15 +166,6 @@ def _read_public(path: Path) -> object:
         raise UsageError(
             f"The public key {path} cannot be read.", hint=f"it is the file keys/{PUBLIC_KEY} of the site"
         ) from error
-
-
-def _public_pem(key: Ed25519PublicKey) -> str:
-    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return pem.decode()
-
-
-def _canonical(statement: object) -> bytes:
-    return json.dumps(statement, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _rendered(document: object) -> str:

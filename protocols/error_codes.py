@@ -26,6 +26,10 @@ class ErrorCode(IntEnum):
     PRIVACY_REQUIRED = 111
     PRIVACY_REFUSED = 112
     PRIVACY_SPENT = 113
+    PLAN_NOT_APPROVED = 114
+    BUNDLE_NOT_APPROVED = 115
+    BYTES_EXCEEDED = 116
+    SITE_RESTARTED = 117
     # Said by the coordinator about a site.
     NO_REPLY = 121
     SITE_UNREACHABLE = 122

@@ -73,7 +73,7 @@ class HashChain(Generic[LinkT]):
     ) -> None:
         self.path = path
         self.head_path = head
-        self._link = link
+        self.link = link
         self._name = name
         self._lock_timeout_s = lock_timeout_s
 
@@ -132,32 +132,24 @@ class HashChain(Generic[LinkT]):
         Raises:
             WorkError: the chain before is broken, or the disk is full.
         """
-        lines = self._lines()
-        link = self._link.validate_python(
-            {
-                "number": len(self._verify(lines)) + 1,
-                "time": time or datetime.now(UTC).isoformat(timespec="seconds"),
-                "previous": _sha256(lines[-1]) if lines else START,
-                **facts,
-            }
-        )
-        fields = link.model_dump()
-        line = json.dumps(fields | {"previous": fields.pop("previous")}, separators=(",", ":")).encode()
-        self._write_head(lines)  # the one that a kill prevented: the head must never fall two lines behind
-        with storage_failures_told(self.path), self.path.open("ab") as file:
-            # A line without an end is one that a kill or a full disk cut: what it was for never happened.
-            file.truncate(sum(len(x) + 1 for x in lines))
-            file.write(line + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            if not lines:
-                flush(self.path.parent)
-        self._write_head([*lines, line])
-        return link
+        return self._writer().append(facts, time=time)
 
-    def _write_head(self, lines: Sequence[bytes]) -> None:
-        if lines:
-            write_text(self.head_path, Head(count=len(lines), sha256=_sha256(lines[-1])).model_dump_json())
+    @contextmanager
+    def writing(self) -> Iterator[ChainWriter[LinkT]]:
+        """Hold the lock and write any number of links; the chain is verified once, at the beginning.
+
+        Raises:
+            WorkError: the chain is broken, or another process writes to it.
+            StorageError: the folder cannot be written.
+        """
+        with self.locked():
+            yield self._writer()
+
+    def _writer(self) -> ChainWriter[LinkT]:
+        lines = self._lines()
+        self._verify(lines)
+        end = Head(count=len(lines), sha256=_sha256(lines[-1]) if lines else "")
+        return ChainWriter(self, end, sum(len(x) + 1 for x in lines))
 
     def end(self) -> Head:
         """Count and hash of the chain as it is in the file, the last line included that the head may not know yet."""
@@ -181,7 +173,7 @@ class HashChain(Generic[LinkT]):
         previous = START
         for number, line in enumerate(lines, start=1):
             try:
-                link = self._link.validate_json(line)
+                link = self.link.validate_json(line)
             except ValidationError:
                 link = None
             if link is None or link.number != number or link.previous != previous:
@@ -206,6 +198,63 @@ class HashChain(Generic[LinkT]):
         behind = len(lines) - head.count
         if behind not in (0, 1) or (head.count and _sha256(lines[head.count - 1]) != head.sha256):
             raise self.broken(f"line {min(len(lines), head.count) + 1}")
+
+
+class ChainWriter(Generic[LinkT]):
+    """Appends to a verified chain; only made by :class:`HashChain`, whose lock is held meanwhile.
+
+    Args:
+        chain: to append to.
+        end: where it ends.
+        size: of its complete lines [bytes].
+    """
+
+    def __init__(self, chain: HashChain[LinkT], end: Head, size: int) -> None:
+        self._chain = chain
+        self._end = end
+        self._size = size
+        self._head_is_written = False  # a kill may have prevented it
+
+    def append(self, facts: Mapping[str, object], *, time: str | None = None) -> LinkT:
+        """Write a link and flush it to the disk.
+
+        Args:
+            facts: fields of the link besides number, time and previous.
+            time: ISO 8601; now when not given.
+
+        Raises:
+            StorageError: the disk is full; the chain before is whole.
+        """
+        chain = self._chain
+        link = chain.link.validate_python(
+            {
+                "number": self._end.count + 1,
+                "time": time or datetime.now(UTC).isoformat(timespec="seconds"),
+                "previous": self._end.sha256 or START,
+                **facts,
+            }
+        )
+        fields = link.model_dump()
+        line = json.dumps(fields | {"previous": fields.pop("previous")}, separators=(",", ":")).encode()
+        if not self._head_is_written and self._end.count:
+            self._write_head()  # the head must never fall two lines behind
+        with storage_failures_told(chain.path), chain.path.open("ab") as file:
+            # A line without an end is one that a kill or a full disk cut: what it was for never happened.
+            file.truncate(self._size)
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            if not self._end.count:
+                flush(chain.path.parent)
+        self._end = Head(count=self._end.count + 1, sha256=_sha256(line))
+        self._size += len(line) + 1
+        self._head_is_written = False
+        self._write_head()
+        return link
+
+    def _write_head(self) -> None:
+        write_text(self._chain.head_path, self._end.model_dump_json())
+        self._head_is_written = True
 
 
 def _sha256(line: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import hashlib
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,9 +14,14 @@ from protocols.messages import (
     Message,
     PrivacyRecipe,
     Round,
+    SiteNumber,
     StudyName,
     require_units_apart,
 )
+from protocols.signing import canonical, is_signed, public_key, sign
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 class OuterRecipe(Message):
@@ -68,6 +74,7 @@ class Plan(Message):
         max_update_norm: L2 bound on a whole update, checked again on arrival.
         privacy: differential privacy at the sites, or none.
         central: noise on the average, or none.
+        invited: numbers of the sites that may take part; every enrolled one when empty.
     """
 
     study: StudyName
@@ -83,6 +90,12 @@ class Plan(Message):
     max_update_norm: Annotated[float, Field(gt=0, le=1e9)] = 1_000.0
     privacy: PrivacyRecipe | None = None
     central: CentralNoise | None = None
+    invited: Annotated[tuple[SiteNumber, ...], Field(max_length=10_000)] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON form (hex)."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
     @model_validator(mode="after")
     def _quorum_is_reachable(self) -> Self:
@@ -98,3 +111,39 @@ class Plan(Message):
         if (self.privacy or self.central) and self.outer.weights != "equal":
             raise ValueError("differential privacy needs outer weights 'equal'")
         return self
+
+
+class SignedPlan(Message):
+    """A plan as the coordinator hands it to the sites.
+
+    Attributes:
+        plan: what is to be done.
+        fednotes_version: that the coordinator runs.
+        bundle_hash: of the Flower app that the runs of this study will name.
+        signature: Ed25519 over plan, version and hash, with the coordinator's plan key (hex).
+    """
+
+    plan: Plan
+    fednotes_version: Annotated[str, Field(max_length=40)]
+    bundle_hash: Digest
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+    @classmethod
+    def sign(cls, plan: Plan, key: Ed25519PrivateKey, *, fednotes_version: str, bundle_hash: str) -> Self:
+        """Sign a plan with the coordinator's plan key."""
+        signature = sign(_signed_part(plan, fednotes_version, bundle_hash), key)
+        return cls(plan=plan, fednotes_version=fednotes_version, bundle_hash=bundle_hash, signature=signature)
+
+    def is_from(self, plan_key: str) -> bool:
+        """Whether the owner of the plan key (PEM) signed exactly this."""
+        part = _signed_part(self.plan, self.fednotes_version, self.bundle_hash)
+        return is_signed(part, self.signature, public_key(plan_key))
+
+
+def _signed_part(plan: Plan, fednotes_version: str, bundle_hash: str) -> dict[str, object]:
+    return {
+        "kind": "fednotes plan",
+        "plan": plan.model_dump(mode="json"),
+        "fednotes_version": fednotes_version,
+        "bundle_hash": bundle_hash,
+    }

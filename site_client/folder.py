@@ -4,7 +4,8 @@
     keys/          the secret under which patients and notes get their pseudonyms
     store/         notes (Parquet)
     corpus/        rephrasings by arm (Parquet)
-    receipts       what left, hash-chained
+    receipts       what left training, hash-chained
+    gateway/       keys, approvals and receipts of the egress gateway of a deployed site
     ledger/        privacy spent, hash-chained; its head lies in keys/
     checkpoints/   inner optimizer state by study
     logs/          codes and places of failures, no texts
@@ -30,6 +31,7 @@ from protocols.error_codes import ContractError, ErrorCode
 from protocols.errors import UsageError
 from protocols.manifest import MANIFEST_FILE, ParameterManifest
 from protocols.messages import SiteLimits, SiteNumber
+from site_client.deployment import DeploymentConfig
 
 _KEY_BYTES = 32
 
@@ -84,6 +86,7 @@ class SiteConfig(BaseModel):
         rephrasing: where rephrasing may take place.
         leakage: what the leakage report has to say before synthetic text is exported.
         privacy: what differential privacy this site demands and allows.
+        deployment: where its programs listen and as whom they run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -95,6 +98,7 @@ class SiteConfig(BaseModel):
     rephrasing: RephrasingConfig = RephrasingConfig()
     leakage: LeakageLimits = LeakageLimits()
     privacy: PrivacyPolicy = PrivacyPolicy()
+    deployment: DeploymentConfig = DeploymentConfig()
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,11 @@ class SiteFolder:
         return self.path / "receipts"
 
     @property
+    def gateway(self) -> Path:
+        """Folder of the egress gateway."""
+        return self.path / self.config().deployment.gateway_folder
+
+    @property
     def ledger(self) -> Path:
         """Folder of the privacy ledger."""
         return self.path / "ledger"
@@ -214,7 +223,11 @@ def _to_toml(config: SiteConfig) -> str:
     tables: list[str] = []
     for name, value in config.model_dump(mode="json").items():
         if isinstance(value, dict):
-            tables += ["", f"[{name}]", *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())]
+            tables += [
+                "",
+                f"[{name}]",
+                *(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in value.items() if v is not None),
+            ]
         else:
             lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
     return "\n".join([*lines, *tables, ""])

@@ -63,7 +63,7 @@ def p_value(found: Guesses, epsilon: float, delta: float) -> float:
         epsilon: of the claim to be tested.
         delta: likewise.
     """
-    from scipy.stats import binom
+    from scipy.stats import binom  # here, as it takes a second to load
 
     accuracy = 1.0 / (1.0 + math.exp(-epsilon))  # of randomized response, the best that epsilon allows
     r, v = found.guesses, found.correct

@@ -105,10 +105,10 @@ def test_changed_statement_is_refused(signed, tmp_path, how):
 def test_statement_signed_anew_by_another_is_refused_with_the_hospitals_key(signed, tmp_path):
     content = json.loads((signed / "statement.json").read_text())["statement"]
     other = signing_key(tmp_path / "keys")
-    from privacy.statement import _canonical, _public_pem
+    from protocols.signing import canonical, public_pem
 
-    content |= {"public_key": _public_pem(other.public_key())}
-    write_statement(tmp_path / "s.json", {"statement": content, "signature": other.sign(_canonical(content)).hex()})
+    content |= {"public_key": public_pem(other.public_key())}
+    write_statement(tmp_path / "s.json", {"statement": content, "signature": other.sign(canonical(content)).hex()})
     assert verify_statement(tmp_path / "s.json")["dataset"] == "d"
     with pytest.raises(WorkError, match="was not signed with"):
         verify_statement(tmp_path / "s.json", signed / "keys" / "statement.pub")
