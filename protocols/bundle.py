@@ -37,6 +37,11 @@ def fednotes_version() -> str:
     return importlib.metadata.version("fednotes")
 
 
+def installed_versions() -> dict[str, str]:
+    """Versions of what makes an update: a site pins them with its approval."""
+    return {name: importlib.metadata.version(name) for name in ("fednotes", "flwr", "torch", "transformers")}
+
+
 def build_bundle() -> bytes:
     """Build the bundle (a zip file with fixed dates: the same version always gives the same bytes)."""
     content, _ = build_fab_from_files({"pyproject.toml": _PYPROJECT.format(version=fednotes_version()).encode()})

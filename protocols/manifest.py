@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,6 +33,11 @@ class ParameterSpec(BaseModel):
     shape: Annotated[tuple[Dim, ...], Field(max_length=4)]
     dtype: Literal["float32"] = "float32"
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the array without a header [bytes]."""
+        return 4 * math.prod(self.shape)
+
 
 class ParameterManifest(BaseModel):
     """All arrays of a model, in the order in which they travel."""
@@ -53,13 +59,7 @@ class ParameterManifest(BaseModel):
     @property
     def num_bytes(self) -> int:
         """Size of the arrays without headers [bytes]."""
-        total = 0
-        for spec in self.parameters:
-            size = 4
-            for dim in spec.shape:
-                size *= dim
-            total += size
-        return total
+        return sum(spec.num_bytes for spec in self.parameters)
 
     def check(self, arrays: Arrays) -> None:
         """Refuse arrays that are not exactly the listed ones.
