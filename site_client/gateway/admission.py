@@ -81,7 +81,7 @@ class Admission:
             grpc.RpcError: the coordinator is away.
         """
         metadata = message.metadata
-        if message.HasField("content") or message.HasField("error") or metadata.message_id != tree.object_id:
+        if message.content.ByteSize() or message.HasField("error") or metadata.message_id != tree.object_id:
             raise ContractError(ErrorCode.BAD_REQUEST, "header")
         ids = ids_of(tree)
         if len(ids) > _MAX_OBJECTS or not all(map(is_object_id, ids)):

@@ -68,7 +68,7 @@ class Courier(threading.Thread):
         self._journal = journal
         self._work: queue.Queue[_Work | None] = queue.Queue()
         self._answering: set[str] = set()
-        self._stop = threading.Event()
+        self._ending = threading.Event()
 
     def reply(self, instruction: Instruction, held: HeldReply) -> None:
         """Answer with a complete reply, if it may leave."""
@@ -84,15 +84,15 @@ class Courier(threading.Thread):
 
     def stop(self) -> None:
         """End after the call that is running; what is on its way goes on at the next start."""
-        self._stop.set()
+        self._ending.set()
         self._work.put(None)
 
     def run(self) -> None:
         """Work until stopped."""
         for outgoing in self._left_over():
             self._deliver(outgoing)
-        while (work := self._work.get()) is not None and not self._stop.is_set():
-            while not self._stop.is_set():
+        while (work := self._work.get()) is not None and not self._ending.is_set():
+            while not self._ending.is_set():
                 try:
                     self._answer(work)
                     break
@@ -102,7 +102,7 @@ class Courier(threading.Thread):
                     if work.held is not None:
                         work.held.drop()
                     work = _Work(work.instruction, None, ErrorCode.SITE_DISK_FULL)
-                    self._stop.wait(5.0)
+                    self._ending.wait(5.0)
 
     def _submit(self, work: _Work) -> None:
         self._answering.add(work.instruction.message_id)
@@ -177,7 +177,7 @@ class Courier(threading.Thread):
             outgoing.drop()
             return
         pause, refused, sent = 1.0, 0, set[str]()
-        while not self._stop.is_set():
+        while not self._ending.is_set():
             if time.time() > instruction.expires:
                 self._close(instruction, outgoing, "expired before it could be delivered")
                 return
@@ -196,7 +196,7 @@ class Courier(threading.Thread):
             if refused >= _TRIES_WHEN_REFUSED:
                 self._close(instruction, outgoing, "run ended before it could be delivered")
                 return
-            self._stop.wait(pause)
+            self._ending.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
     def _send(self, outgoing: Outgoing, instruction: Instruction, sent: set[str]) -> None:

@@ -90,6 +90,8 @@ class Builder:
         message.metadata.message_id = ""
         tree = self.put("Message", children, message.SerializeToString(deterministic=True))
         message.metadata.message_id = tree.object_id
+        if children:
+            message.content.SetInParent()  # empty: the objects hold it, and Flower wants the field in the header
         (self.partial / _HEADER).write_bytes(message.SerializeToString())
         (self.partial / _TREE).write_bytes(tree.SerializeToString())
         (self.partial / _ANSWERS).write_text(instruction.message_id, encoding="ascii")

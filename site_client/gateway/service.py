@@ -324,7 +324,9 @@ class Gateway(FleetServicer):
     @staticmethod
     def _handed(instruction: Instruction) -> PullMessagesResponse:
         response = PullMessagesResponse(message_object_trees=[instruction.tree])
-        response.messages_list.add().metadata.CopyFrom(instruction.metadata)
+        message = response.messages_list.add()
+        message.metadata.CopyFrom(instruction.metadata)
+        message.content.SetInParent()  # empty: the objects hold it, and Flower wants the field
         return response
 
     @staticmethod
