@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | dict(program.environment),
+                    env=_environment(program),
                     start_new_session=True,  # Ctrl-C in a terminal goes to the supervisor, which stops them in order
                     user=program.user,
                     group=program.user,
@@ -202,6 +203,13 @@ class Supervisor:
 
     def _write(self) -> None:
         write_text(self._file, self._state.model_dump_json())
+
+
+def _environment(program: Program) -> dict[str, str]:
+    """The program's variables; whatever it starts by name is found beside this Python first."""
+    environment = os.environ | dict(program.environment)
+    beside = str(Path(sys.executable).parent)
+    return environment | {"PATH": os.pathsep.join([beside, environment.get("PATH", os.defpath)])}
 
 
 def read_state(state_file: Path) -> SupervisorState | None:

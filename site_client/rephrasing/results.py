@@ -156,12 +156,15 @@ class ResultsFile:
         with self.path.open("rb") as file:
             at = 0
             while line := file.readline():
-                if (payload := _payload(line, file)) is not None:
+                size, payload = _payload(line, file)
+                if payload is not None:
                     yield at, line, payload
-                    at += len(line) + len(payload)
-                else:
-                    at += len(line)
-                    file.seek(at)
+                    at += len(line) + size
+                    continue
+                # Where the next batch begins as this header says, damage inside must not cost it too.
+                file.seek(at + len(line) + size)
+                at += len(line) + (size if file.read(len(_HEADER)) == _HEADER else 0)
+                file.seek(at)
 
 
 def job_keys(jobs: Iterator[str]) -> Jobs:
@@ -178,14 +181,16 @@ def contains(keys: Jobs, job: str) -> bool:
     return place < len(keys) and bool(keys[place] == key)
 
 
-def _payload(line: bytes, file: BinaryIO) -> bytes | None:
-    """Read what follows a header line; None when it is no header or what follows is not what it says."""
+def _payload(line: bytes, file: BinaryIO) -> tuple[int, bytes | None]:
+    """Read what follows a header line: its size as the header says, and None when it is not what the header says."""
     if not line.startswith(_HEADER):
-        return None
+        return 0, None
     try:
         header = json.loads(line)
         size, digest = int(header["bytes"]), str(header["sha256"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return 0, None
+    if size < 0:
+        return 0, None
     payload = file.read(size)
-    return payload if len(payload) == size and hashlib.sha256(payload).hexdigest() == digest else None
+    return size, payload if len(payload) == size and hashlib.sha256(payload).hexdigest() == digest else None
