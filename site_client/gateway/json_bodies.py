@@ -12,6 +12,7 @@ from protocols.flower_objects import FlowerObject
 
 _NAMES = TypeAdapter(Annotated[dict[str, str], Field(max_length=20_000)])
 _Index = Annotated[int, Field(ge=0, lt=1_000_000)]
+_Dim = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class ArrayBody(BaseModel):
@@ -27,7 +28,7 @@ class ArrayBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     dtype: str
-    shape: list[_Index]
+    shape: Annotated[list[_Dim], Field(max_length=4)]
     stype: str
     arraychunk_ids: Annotated[list[_Index], Field(max_length=1_000_000)]
 
