@@ -23,6 +23,8 @@ import typer  # noqa: E402
 
 from modeling.cli import app as model_app  # noqa: E402
 from protocols.errors import FednotesError  # noqa: E402
+from server.cli import app as server_app  # noqa: E402
+from server.receipts_cli import app as receipts_app  # noqa: E402
 from simulations.cli import evaluate, simulate  # noqa: E402
 from site_client.cli import app as site_app  # noqa: E402
 
@@ -35,6 +37,8 @@ app = typer.Typer(
 app.command("simulate")(simulate)
 model_app.command("evaluate")(evaluate)  # needs the readers of notes, which modeling does not know
 app.add_typer(site_app, name="site")
+app.add_typer(server_app, name="server")
+app.add_typer(receipts_app, name="receipts")
 app.add_typer(model_app, name="model")
 
 
