@@ -10,8 +10,9 @@ from protocols.enrolment import Enrolment, EnrolmentRequest
 from protocols.errors import UsageError
 from protocols.messages import CONTRACT_VERSION
 from protocols.signing import own_key, public_pem
-from server.enrolled import EnrolledSite, node_key_bytes, read_enrolled, write_enrolled
+from server.enrolled import EnrolledSite, read_enrolled, write_enrolled
 from server.home import ServerHome
+from server.ingress_proxy.callers import flower_node_key
 from server.initialise import read_authority
 
 
@@ -48,7 +49,7 @@ def enrol(home: ServerHome, request: EnrolmentRequest, compared: str, *, number:
     site = _number(sites, request, number)
     config, authority = home.config(), read_authority(home)
     try:
-        node_key_bytes(request.node_key)
+        flower_node_key(request.node_key)
         certificate = issue_client(
             authority, request.certificate_request.encode(), f"site-{site:04d}", days=config.site_days
         )

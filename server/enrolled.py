@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
 from pydantic import Field
 
 from protocols.durable import write_text
 from protocols.enrolment import EnrolmentRequest, read_document
 from protocols.messages import Digest, Message, SiteNumber
+from server.ingress_proxy.callers import flower_node_key
 
 
 class EnrolledSite(Message):
@@ -36,22 +35,7 @@ class EnrolledSite(Message):
     @property
     def node_key(self) -> bytes:
         """The node key as Flower sends it."""
-        return node_key_bytes(self.request.node_key)
-
-
-def node_key_bytes(openssh: str) -> bytes:
-    """A node key in the form in which Flower sends it (PEM).
-
-    Args:
-        openssh: the public key as a line of OpenSSH.
-
-    Raises:
-        ValueError: it is not an elliptic-curve key.
-    """
-    key = load_ssh_public_key(openssh.encode())
-    if not isinstance(key, EllipticCurvePublicKey):
-        raise ValueError("not an elliptic-curve key")
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        return flower_node_key(self.request.node_key)
 
 
 def read_enrolled(folder: Path) -> dict[str, EnrolledSite]:

@@ -126,6 +126,11 @@ class ServerHome:
         return self.path / "receipts"
 
     @property
+    def ingress_socket(self) -> Path:
+        """Where the ingress listens behind nginx."""
+        return self.path.resolve() / "nginx" / "ingress.sock"
+
+    @property
     def logs(self) -> Path:
         """Folder of the logs."""
         return self.path / "logs"

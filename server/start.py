@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import sqlite3
 import sys
@@ -12,6 +13,7 @@ from protocols.supervise import Program, Supervisor
 from server.driver import StudyDriver
 from server.home import ServerHome
 from server.initialise import SOON_DAYS, days_left
+from server.nginx import NginxSettings, write_nginx_config
 from server.server_app import HOME_VARIABLE
 
 _QUIET = {
@@ -51,21 +53,35 @@ def programs(home: ServerHome) -> list[Program]:
         *("--health-server-address", f"{_LOOPBACK}:{config.superexec_health_port}"),
     ]
     ingress = [sys.executable, "-m", "server.ingress_proxy", "--home", str(home.path.resolve())]
-    ready = {
-        "superlink": config.fleet_port,
-        "superexec": config.superexec_health_port,
-        "ingress": config.ingress_port,
-    }
+    listed = [
+        ("superlink", superlink, config.fleet_port),
+        ("superexec", superexec, config.superexec_health_port),
+        ("ingress", ingress, config.ingress_port if config.ingress_backend == "own" else None),
+    ]
+    if config.ingress_backend == "nginx":
+        listed.append(("nginx", _nginx(home).command(), config.ingress_port))
     return [
         Program(
             name=name,
             command=command,
             log=home.logs / f"{name}.log",
             environment=_environment(home, name),
-            is_ready=lambda port=ready[name]: _listens(port),  # type: ignore[misc]
+            is_ready=None if port is None else functools.partial(_listens, port),
         )
-        for name, command in (("superlink", superlink), ("superexec", superexec), ("ingress", ingress))
+        for name, command, port in listed
     ]
+
+
+def _nginx(home: ServerHome) -> NginxSettings:
+    config, keys = home.config(), home.keys.resolve()
+    return NginxSettings(
+        listen=f"{config.ingress_bind}:{config.ingress_port}",
+        certificate=keys / "ingress.pem",
+        key=keys / "ingress.key",
+        authority=keys / "authority.pem",
+        socket=home.ingress_socket,
+        folder=home.ingress_socket.parent,
+    )
 
 
 def run(home: ServerHome) -> None:
@@ -76,6 +92,8 @@ def run(home: ServerHome) -> None:
     """
     check_startable(home)
     home.database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if home.config().ingress_backend == "nginx":
+        write_nginx_config(_nginx(home))
     driver = StudyDriver(home)
     Supervisor(home.state_file, programs(home), each_turn=driver.turn).run()
 
