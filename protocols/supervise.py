@@ -142,7 +142,7 @@ class Supervisor:
             process, state = self._processes.get(program.name), self._state.programs[program.name]
             if process is not None and (status := process.poll()) is not None:
                 self._ended(program, state, status)
-            elif process is None and time.monotonic() >= self._not_before.get(program.name, 0.0):
+            elif process is None and state.started and time.monotonic() >= self._not_before[program.name]:
                 state.restarts += 1
                 self._start(program)
 

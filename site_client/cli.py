@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,11 +21,14 @@ from site_client.column_options import (
     columns_from,
 )
 from site_client.corpus_cli import app as corpus_app
+from site_client.deployment_cli import approvals, approve, doctor, enroll, renew, start, status, stop
 from site_client.privacy_cli import app as privacy_app
 from site_client.rephrase_cli import rephrase
 
 if TYPE_CHECKING:
     from privacy.deidentify import Method
+    from protocols.receipts import GatewayReceipt
+    from site_client.receipts import Receipt
 
 app = typer.Typer(no_args_is_help=True, help="Work inside a hospital: notes, rephrasings, receipts.")
 egress_app = typer.Typer(no_args_is_help=True, help="What left this site.")
@@ -46,18 +50,23 @@ def init(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a site folder with its own secret key and configuration.
+    """Make a site folder: configuration, all keys, and the enrolment request for the coordinator.
 
     Example: fednotes site init our-site --name "City Hospital"
     """
+    from protocols.certificates import in_groups
     from site_client.folder import SiteConfig, SiteFolder, secure_umask
+    from site_client.keys import REQUEST_FILE, make_keys
 
     secure_umask()
     if (folder / "site.toml").exists():
         raise UsageError(f"{folder} holds a site already.", hint="choose another folder")
+    facts: dict[str, object] = {"folder": str(folder), "name": name, "number": number, "made": not dry_run}
     if not dry_run:
-        SiteFolder.create(folder, SiteConfig(name=name, number=number))
-    _print({"folder": str(folder), "name": name, "number": number, "made": not dry_run}, as_json)
+        digest = make_keys(SiteFolder.create(folder, SiteConfig(name=name, number=number))).fingerprint
+        fingerprint = digest if as_json else in_groups(digest)
+        facts |= {"enrolment_request": str(folder / REQUEST_FILE), "request_fingerprint": fingerprint}
+    _print(facts, as_json)
 
 
 @app.command("ingest")
@@ -107,18 +116,26 @@ def ingest(
     _print(asdict(report), as_json)
 
 
+for _command in (enroll, approve, approvals, doctor, start, status, stop, renew):
+    app.command(_command.__name__)(_command)
+
+
 @egress_app.command("list")
 def egress_list(site: Site = Path(), as_json: AsJson = False) -> None:
-    """List what left this site, and what was refused.
+    """List what left this site, and what was refused: the gateway's receipts where there is a gateway.
 
     Example: fednotes site egress list --site our-site
     """
     from site_client.folder import SiteFolder
+    from site_client.gateway.folder import GatewayFolder
+    from site_client.gateway_receipts import has_gateway_receipts, read_gateway_receipts
     from site_client.receipts import ReceiptBook
 
     folder = SiteFolder(site)
-    folder.config()
-    receipts = ReceiptBook(folder.receipts).read()
+    gateway = GatewayFolder(folder.gateway).receipts
+    receipts: Sequence[GatewayReceipt | Receipt] = (
+        read_gateway_receipts(gateway) if has_gateway_receipts(gateway) else ReceiptBook(folder.receipts).read()
+    )
     if as_json:
         print(json.dumps([r.model_dump() for r in receipts]))
         return
@@ -129,16 +146,21 @@ def egress_list(site: Site = Path(), as_json: AsJson = False) -> None:
 
 @egress_app.command("verify")
 def egress_verify(site: Site = Path(), as_json: AsJson = False) -> None:
-    """Check that no receipt was changed, cut or moved.
+    """Check that no receipt was changed, cut or moved: those of training, and those of the gateway if there is one.
 
     Example: fednotes site egress verify --site our-site
     """
     from site_client.folder import SiteFolder
+    from site_client.gateway.folder import GatewayFolder
+    from site_client.gateway_receipts import has_gateway_receipts, read_gateway_receipts
     from site_client.receipts import ReceiptBook
 
     folder = SiteFolder(site)
-    folder.config()
-    _print({"receipts": len(ReceiptBook(folder.receipts).read()), "chain": "whole"}, as_json)
+    gateway = GatewayFolder(folder.gateway).receipts
+    facts: dict[str, object] = {"receipts": len(ReceiptBook(folder.receipts).read())}
+    if has_gateway_receipts(gateway):
+        facts["gateway_receipts"] = len(read_gateway_receipts(gateway))
+    _print({**facts, "chain": "whole"}, as_json)
 
 
 def _method(name: str) -> Method:

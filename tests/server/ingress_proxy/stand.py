@@ -1,6 +1,6 @@
 """An ingress on loopback with real TLS: a stub of the Fleet API behind it, hospitals in front of it.
 
-    python -m tests.server.ingress_proxy.stand HOME LISTEN FLEET     the ingress as a process, to be killed
+python -m tests.server.ingress_proxy.stand HOME LISTEN FLEET     the ingress as a process, to be killed
 """
 
 from __future__ import annotations
@@ -28,7 +28,15 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.interceptors import RuntimeVersionClientInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from protocols.certificates import KeyPair, fingerprint, issue_client, issue_server, make_authority, make_request, new_key
+from protocols.certificates import (
+    KeyPair,
+    fingerprint,
+    issue_client,
+    issue_server,
+    make_authority,
+    make_request,
+    new_key,
+)
 from protocols.flower_objects import object_id, pack
 from server.ingress_proxy.callers import EnrolledCaller, flower_node_key
 from server.ingress_proxy.listener import IngressSettings, Tls, serve
@@ -139,9 +147,7 @@ class Home:
 def read_enrolled(folder: Path) -> dict[str, EnrolledCaller]:
     found = [json.loads(p.read_text()) for p in folder.glob("*.json")]
     return {
-        f["certificate"]: EnrolledCaller(
-            site=f["site"], node_key=flower_node_key(f["node_key"]), revoked=f["revoked"]
-        )
+        f["certificate"]: EnrolledCaller(site=f["site"], node_key=flower_node_key(f["node_key"]), revoked=f["revoked"])
         for f in found
     }
 

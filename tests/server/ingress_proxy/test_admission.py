@@ -221,9 +221,7 @@ def test_an_expired_certificate_is_refused_also_where_the_handshake_was_earlier(
 def test_a_renewed_certificate_is_served_and_the_old_one_no_longer(home, fleet, address):
     old = home.hospital()
     renewed = Hospital(3, home.authority, tls_key=old.tls_key, node_key=old.node_key)
-    renewed.__dict__["certificate"] = issue_client(
-        home.authority, make_request(old.tls_key, "x"), "site 3", days=20
-    )
+    renewed.__dict__["certificate"] = issue_client(home.authority, make_request(old.tls_key, "x"), "site 3", days=20)
     with old.calling(home, address) as before, renewed.calling(home, address) as after:
         assert beat(before)
         home.enroll(renewed)

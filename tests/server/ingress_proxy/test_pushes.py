@@ -114,9 +114,7 @@ def _too_deep(request):
         node = node.children.add(object_id=f"{i:064x}")
 
 
-@pytest.mark.parametrize(
-    "change", [_two_trees, _other_id, _words_for_an_id, _content_beside_the_objects, _too_deep]
-)
+@pytest.mark.parametrize("change", [_two_trees, _other_id, _words_for_an_id, _content_beside_the_objects, _too_deep])
 def test_an_announcement_that_is_not_exactly_one_message_with_its_tree_is_refused(home, fleet, address, change):
     letter = Letter([b"x" * 100])
     request = letter.header()
