@@ -71,6 +71,7 @@ class Plan(Message):
         quorum: fewer accepted replies than this in a round stop the study (its checkpoint stays).
         join_s: how long to wait for sites before the first round [s].
         deadline_s: how long a round may take; later replies are not used [s].
+        rejoin_s: how long a round waits for a site that was lost in its middle, to ask it again once it is back [s].
         max_update_norm: L2 bound on a whole update, checked again on arrival.
         privacy: differential privacy at the sites, or none.
         central: noise on the average, or none.
@@ -87,6 +88,7 @@ class Plan(Message):
     quorum: Annotated[int, Field(ge=1, le=10_000)]
     join_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     deadline_s: Annotated[float, Field(gt=0, le=2_592_000)] = 3_600.0
+    rejoin_s: Annotated[float, Field(ge=0, le=2_592_000)] = 300.0
     max_update_norm: Annotated[float, Field(gt=0, le=1e9)] = 1_000.0
     privacy: PrivacyRecipe | None = None
     central: CentralNoise | None = None

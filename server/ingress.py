@@ -27,6 +27,9 @@ _FLOWER_CODES = {
 }
 
 
+_LOST = {0, 3, 4, 5, 8, int(ErrorCode.SITE_RESTARTED)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Update:
     """An accepted reply of one site.
@@ -80,6 +83,11 @@ def accept_hello(reply: Message) -> int:
     if hello.contract_version != CONTRACT_VERSION:
         raise ContractError(ErrorCode.REPLY_MALFORMED, f"contract version {hello.contract_version}")
     return hello.site
+
+
+def may_mend(reply: Message) -> bool:
+    """Whether the site was lost on the way, so that asking again may help: it died, restarted, or was cut off."""
+    return reply.has_error() and reply.error.code in _LOST
 
 
 def _refuse_errors(reply: Message) -> None:

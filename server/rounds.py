@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -24,8 +25,8 @@ from protocols.messages import HelloRequest, PrivateTrainReply, TrainReply, Trai
 from protocols.plan import CentralNoise, Plan
 from server.aggregate import WeightedMean
 from server.central_noise import add_noise, bound_norm, site_level_epsilon
-from server.exchange import ask
-from server.ingress import accept_hello, accept_update
+from server.exchange import ask, online_nodes
+from server.ingress import accept_hello, accept_update, may_mend
 from server.outer import outer_step
 from server.state import Refusal, RoundRecord, ServerFolder, StudyState
 
@@ -44,6 +45,8 @@ class _RoundTally:
     mean: WeightedMean = field(default_factory=WeightedMean)
     accepted: dict[int, TrainReply | PrivateTrainReply] = field(default_factory=dict)
     refused: list[Refusal] = field(default_factory=list)
+    lost: dict[int, ErrorCode] = field(default_factory=dict)
+    resent: Counter[int] = field(default_factory=Counter)
     bytes_up: int = 0
 
 
@@ -120,10 +123,12 @@ class Study:
             deadline_s=self._plan.deadline_s,
             on_reply=lambda node, reply: self._take(tally, self._roster[node], reply, number),
             stop=self._stop,
+            rejoin_s=self._plan.rejoin_s,
         )
         if self._stop.is_set():
             return None
-        tally.refused += [Refusal(site=self._roster[node], code=ErrorCode.NO_REPLY.name) for node in silent]
+        for site in (self._roster[node] for node in silent):
+            tally.refused.append(Refusal(site=site, code=tally.lost.get(site, ErrorCode.NO_REPLY).name))
         self._require_quorum(len(tally.accepted), f"accepted updates in round {number}", tally.refused)
         average = tally.mean.result()
         if self._plan.central is not None:
@@ -132,18 +137,23 @@ class Study:
         record = self._record(number, tally, payload_bytes(records) * len(messages), time.monotonic() - started)
         return StudyState(weights=weights, momentum=momentum, history=[*state.history, record])
 
-    def _take(self, tally: _RoundTally, site: int, reply: Message, number: int) -> None:
-        """Count one reply, or record why not."""
+    def _take(self, tally: _RoundTally, site: int, reply: Message, number: int) -> bool:
+        """Count one reply, or record why not; true when the site was lost and may be asked again."""
         try:
             update = accept_update(reply, number, self._manifest, self._plan.max_update_norm, self._plan.privacy)
         except ContractError as error:
+            if may_mend(reply) and self._plan.rejoin_s:
+                tally.lost[site] = error.code
+                tally.resent[site] += 1
+                return True
             tally.refused.append(Refusal(site=site, code=error.code.name))
-            return
+            return False
         central = self._plan.central
         arrays = update.arrays if central is None else bound_norm(update.arrays, central.max_site_norm)
         tally.mean.add(arrays, self._weight(update.facts))
         tally.accepted[site] = update.facts
         tally.bytes_up += update.num_bytes
+        return False
 
     def _weight(self, facts: TrainReply | PrivateTrainReply) -> float:
         if self._plan.outer.weights == "equal" or isinstance(facts, PrivateTrainReply):
@@ -165,6 +175,7 @@ class Study:
             bytes_up=tally.bytes_up,
             bytes_down=bytes_down,
             seconds=seconds,
+            resent=dict(sorted(tally.resent.items())),
             privacy={
                 site: f.model_dump(exclude={"round"}) for site, f in facts.items() if isinstance(f, PrivateTrainReply)
             },
@@ -180,15 +191,15 @@ class Study:
     def _wait_for_sites(self) -> None:
         """Give the expected sites time to connect; Flower shows no node at first."""
         end = time.monotonic() + self._plan.join_s
-        while len(list(self._grid.get_node_ids())) < self._plan.sites and time.monotonic() < end:
+        while len(online_nodes(self._grid)) < self._plan.sites and time.monotonic() < end:
             if self._stop.wait(0.2):
                 return
-        connected = len(list(self._grid.get_node_ids()))
+        connected = len(online_nodes(self._grid))
         self._require_quorum(connected, f"sites connected after {self._plan.join_s:g} s", [])
 
     def _greet(self) -> list[Refusal]:
         """Learn the site numbers of new nodes and forget those that left."""
-        nodes = set(self._grid.get_node_ids())
+        nodes = online_nodes(self._grid)
         self._roster = {node: site for node, site in self._roster.items() if node in nodes}
         records = encode_request(HelloRequest())
         messages = [Message(records, dst_node_id=n, message_type="query.hello") for n in nodes - self._roster.keys()]

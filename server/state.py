@@ -54,6 +54,7 @@ class RoundRecord(BaseModel):
         bytes_up: payload of the replies.
         bytes_down: payload of the requests.
         seconds: wall time.
+        resent: {site: how often it was lost and asked again}.
         privacy: {site: what its study has spent by then}, under names that say the unit.
         site_level_epsilon: what central noise promises hospitals by then; no part of what patients are promised.
     """
@@ -69,6 +70,7 @@ class RoundRecord(BaseModel):
     bytes_up: int
     bytes_down: int
     seconds: float
+    resent: dict[int, int] = {}
     privacy: dict[int, dict[str, float]] = {}
     site_level_epsilon: float | None = None
 

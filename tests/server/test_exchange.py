@@ -4,9 +4,10 @@ import threading
 import time
 
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 
-from server.exchange import ask
+from protocols.errors import WorkError
+from server.exchange import ask, online_nodes
 from tests.server.fake_grid import FakeGrid
 
 
@@ -123,3 +124,91 @@ def test_error_while_a_reply_is_dealt_with_is_not_swallowed():
 
     with pytest.raises(KeyError):
         ask(grid, requests(grid), deadline_s=5.0, on_reply=fail, stop=threading.Event())
+
+
+def _asking_again(grid: FakeGrid, *, rejoin_s: float = 20.0, deadline_s: float = 20.0):
+    """Ask; errors mean that the node was lost."""
+    answered: list[int] = []
+
+    def take(node: int, reply: Message) -> bool:
+        if reply.has_error():
+            return True
+        answered.append(node)
+        return False
+
+    stop = threading.Event()
+    silent = ask(grid, requests(grid), deadline_s=deadline_s, on_reply=take, stop=stop, rejoin_s=rejoin_s)
+    return answered, silent
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("server.exchange._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("server.exchange._LOOK_S", 0.05)
+
+
+def test_a_lost_node_is_asked_again_and_counts_once(impatient):
+    tries: list[int] = []
+
+    def dies_once(message: Message):
+        tries.append(1)
+        return Error(code=8, reason="") if len(tries) == 1 else echo(message)
+
+    assert _asking_again(FakeGrid({1: echo, 2: dies_once})) == ([1, 2], set())
+    assert len(tries) == 2
+
+
+def test_a_node_that_was_away_is_asked_when_it_is_back(impatient):
+    grid = FakeGrid({1: echo, 2: echo})
+    grid.gone = {2}
+    threading.Timer(0.4, grid.gone.clear).start()
+    assert _asking_again(grid) == ([1, 2], set())
+
+
+def test_a_node_that_stays_away_is_waited_for_as_long_as_the_plan_says(impatient):
+    grid = FakeGrid({1: echo, 2: lambda _: Error(code=5, reason="")})
+    started = time.monotonic()
+    assert _asking_again(grid, rejoin_s=1.0, deadline_s=30.0) == ([1], {2})
+    assert 1.0 <= time.monotonic() - started < 6.0
+
+
+def test_a_node_that_answers_both_questions_counts_once(impatient):
+    grid = FakeGrid({1: echo, 2: lambda _: None})
+    grid.gone = {1}
+    again = threading.Event()
+
+    def both(message: Message):
+        if again.is_set():
+            return echo(message)
+        again.set()
+        return Error(code=8, reason="")
+
+    grid.nodes[2] = both
+    pulled: list[int] = []
+    pull = grid.pull_messages
+
+    def counted(ids):
+        replies = list(pull(ids))
+        pulled.extend(1 for _ in replies)
+        return replies
+
+    grid.pull_messages = counted
+    threading.Timer(1.0, grid.gone.clear).start()
+    answered, silent = _asking_again(grid)
+    assert (answered.count(1), answered.count(2), silent) == (1, 1, set())
+    assert len(pulled) == 3  # an error and two good answers
+
+
+def test_nodes_that_cannot_be_listed_for_a_moment_are_listed_later(impatient):
+    class Away(FakeGrid):
+        failures = 3
+
+        def get_node_ids(self):
+            if self.failures:
+                self.failures -= 1
+                raise ConnectionError
+            return super().get_node_ids()
+
+    assert online_nodes(Away({1: echo}), patience_s=5.0) == {1}
+    with pytest.raises(WorkError, match="has been away"):
+        online_nodes(Away({1: echo}), patience_s=0.0)
