@@ -20,6 +20,7 @@ from site_client.audit.canaries import planted_patients
 from site_client.corpus import training_documents
 from site_client.folder import SiteFolder
 from site_client.optimizer_state import keep, restore
+from site_client.round_checkpoint import RoundCheckpoint
 from site_client.store import read_split
 from site_client.train import make_optimizer, make_rows, train_steps
 
@@ -63,7 +64,8 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
     """Train one round from the weights received.
 
     The same request always gives the same update: the order of the data depends on the recipe's seed and the step
-    alone, and the inner optimizer's state is the one kept after the round before.
+    alone, and the inner optimizer's state is the one kept after the round before. A round that was interrupted goes on
+    from its last checkpoint.
 
     Args:
         folder: the site.
@@ -90,21 +92,30 @@ def train_round(folder: SiteFolder, request: TrainRequest, weights: Arrays) -> L
     optimizer = make_optimizer(model, request.recipe)
     states = folder.checkpoints(request.study)
     restore(optimizer, states, request.round)
-    loss, tokens = train_steps(
+    inside = RoundCheckpoint(states, request, weights)
+    progress = inside.resume(model, optimizer)
+
+    def on_step(tokens: int, loss: float) -> None:
+        progress.add(tokens, loss)
+        inside.keep_when_due(model, optimizer, progress)
+
+    train_steps(
         model,
         optimizer,
         rows,
         request.recipe,
-        first_step=first_step,
-        steps=request.recipe.steps,
+        first_step=first_step + progress.steps,
+        steps=request.recipe.steps - progress.steps,
         total_steps=request.rounds * request.recipe.steps,
+        on_step=on_step,
     )
+    inside.keep(model, optimizer, progress)
     keep(optimizer, states, request.round)
     return LocalUpdate(
         round=request.round,
         delta={name: value - weights[name] for name, value in to_arrays(model).items()},
-        train_tokens=tokens,
-        train_loss=loss,
+        train_tokens=progress.tokens,
+        train_loss=progress.loss,
         corpus_tokens=rows.num_tokens,
         full_rows=request.recipe.packing == "stream",
         train_patients=patients,

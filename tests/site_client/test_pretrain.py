@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tests_support import REPOSITORY
 
 from modeling.arrays import to_arrays
 from modeling.release import load_model
 from protocols.error_codes import ContractError, ErrorCode
 from protocols.messages import InnerRecipe, SiteLimits, TrainRequest
 from site_client.pretrain import LocalUpdate, _across_patients, train_round
+from site_client.round_checkpoint import RoundProgress
 from site_client.store import read_split
 
 RECIPE = InnerRecipe(steps=3, rows=16, row_length=32, peak_lr=0.01)
@@ -76,7 +83,76 @@ def test_third_round_of_a_resumed_study_is_the_same_as_before(site, weights):
         updates[number] = train_round(site, request(number), current)
         current = moved(current, updates[number])
     assert same(train_round(site, request(3), received[3]), updates[3])
-    assert sorted(p.name for p in site.checkpoints("s").iterdir()) == ["optimizer-000002.pt", "optimizer-000003.pt"]
+    kept = sorted(p.name for p in site.checkpoints("s").iterdir())
+    assert kept == ["inside-round.pt", "optimizer-000002.pt", "optimizer-000003.pt"]
+
+
+_DIES_AFTER_TWO_STEPS = """
+import os, signal, sys
+from pathlib import Path
+from safetensors.numpy import load_file
+import site_client.round_checkpoint as inside
+from protocols.messages import TrainRequest
+from site_client.folder import SiteFolder
+from site_client.pretrain import train_round
+keep = inside.RoundCheckpoint.keep
+def keep_and_die(self, model, optimizer, progress):
+    keep(self, model, optimizer, progress)
+    if progress.steps == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+inside.RoundCheckpoint.keep = keep_and_die
+inside.RoundCheckpoint.keep_when_due = keep_and_die
+train_round(SiteFolder(Path(sys.argv[1])), TrainRequest.model_validate_json(sys.argv[2]), load_file(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_site_goes_on_inside_the_round_and_ends_where_it_would_have(make_site, weights, tmp_path, monkeypatch):
+    killed, whole = make_site(number=1), make_site(number=2)
+    save_file(weights, tmp_path / "weights")
+    words = [
+        sys.executable,
+        "-c",
+        _DIES_AFTER_TWO_STEPS,
+        killed.path,
+        request(1).model_dump_json(),
+        tmp_path / "weights",
+    ]
+    done = subprocess.run(list(map(str, words)), cwd=REPOSITORY)
+    assert done.returncode == -signal.SIGKILL
+    steps = []
+    monkeypatch.setattr(RoundProgress, "add", _counting(RoundProgress.add, steps))
+    resumed = train_round(killed, request(1), weights)
+    assert len(steps) == 1  # the third of three
+    expected = train_round(whole, request(1), weights)
+    assert same(resumed, expected)
+    assert (resumed.train_loss, resumed.train_tokens) == (expected.train_loss, expected.train_tokens)
+
+
+def _counting(add, steps):
+    def count(self, tokens, loss):
+        steps.append(1)
+        add(self, tokens, loss)
+
+    return count
+
+
+def test_a_finished_round_that_is_asked_again_takes_no_step(make_site, weights, monkeypatch):
+    site = make_site(number=1)
+    first = train_round(site, request(1), weights)
+    steps = []
+    monkeypatch.setattr(RoundProgress, "add", _counting(RoundProgress.add, steps))
+    assert same(train_round(site, request(1), weights), first) and steps == []
+    other = {k: v + np.float32(0.001) for k, v in weights.items()}
+    train_round(site, request(1), other)
+    assert len(steps) == 3  # other weights: the round begins anew
+
+
+def test_a_damaged_checkpoint_costs_the_round_nothing_but_time(make_site, weights):
+    site = make_site(number=1)
+    first = train_round(site, request(1), weights)
+    (site.checkpoints("s") / "inside-round.pt").write_bytes(b"no such thing")
+    assert same(train_round(site, request(1), weights), first)
 
 
 def test_second_round_reads_on_in_the_corpus_and_in_the_schedule(make_site, weights):
