@@ -29,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _POLL_S = 0.2
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
+_DETACH_PATIENCE_S = 60.0
 _CALM_S = 60.0  # a program that ran so long starts again at once
 
 
@@ -219,6 +220,41 @@ def read_state(state_file: Path) -> SupervisorState | None:
     except (OSError, ValueError, ValidationError):
         return None
     return state if _is_alive(state.pid) else None
+
+
+def start_detached(words: Sequence[str], log: Path, state_file: Path, *, hint: str) -> int:
+    """Run a ``fednotes`` command in the background, and wait until its supervisor has started everything.
+
+    Args:
+        words: of the command, which runs a supervisor.
+        log: gets what it prints.
+        state_file: of that supervisor.
+        hint: what to do when it ends at once.
+
+    Returns:
+        Its process number.
+
+    Raises:
+        WorkError: it ended at once; names its log.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with log.open("ab") as out:
+        process = subprocess.Popen(  # noqa: S603 - the command is our own
+            [sys.executable, "-m", "fednotes", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    end = time.monotonic() + _DETACH_PATIENCE_S
+    while time.monotonic() < end and process.poll() is None:
+        state = read_state(state_file)
+        if state is not None and all(p.started for p in state.programs.values()):
+            return process.pid
+        time.sleep(_POLL_S)
+    if process.poll() is None:
+        return process.pid  # slow, but alive: `status` tells
+    raise WorkError(f"The programs did not start; {log} says why.", hint=hint)
 
 
 def stop_supervisor(state_file: Path, *, patience_s: float = 60.0) -> bool:

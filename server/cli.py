@@ -113,18 +113,34 @@ def enroll(
 
 
 @app.command("start")
-def start(home: Home = Path()) -> None:
+def start(
+    home: Home = Path(),
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background; logs lie in logs/.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Keep SuperLink, SuperExec, the ingress and the studies running until Ctrl-C.
 
-    Example: fednotes server start --home our-server
+    Example: fednotes server start --home our-server --detach
     """
     import logging
 
+    from protocols.supervise import start_detached
     from server.home import ServerHome
-    from server.start import run
+    from server.start import check_startable, programs, run
 
+    folder = ServerHome(home)
+    if dry_run or detach:
+        check_startable(folder)
+        facts: dict[str, object] = {"programs": [p.name for p in programs(folder)], "started": not dry_run}
+        if not dry_run:
+            words = ["server", "start", "--home", str(home.resolve())]
+            log = folder.logs / "supervisor.log"
+            facts["process"] = start_detached(words, log, folder.state_file, hint="mend what it says, start again")
+        _print(facts, as_json)
+        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run(ServerHome(home))
+    run(folder)
 
 
 @app.command("stop")

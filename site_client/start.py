@@ -11,14 +11,12 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from protocols.errors import UsageError, WorkError
-from protocols.supervise import Program, Supervisor, read_state, stop_supervisor
+from protocols.errors import UsageError
+from protocols.supervise import Program, Supervisor, start_detached, stop_supervisor
 from site_client.deployment import DeploymentConfig
 from site_client.doctor.ports import taken_ports
 from site_client.folder import SiteFolder
@@ -29,8 +27,6 @@ STATE_FILE = "run.json"
 
 _LOOPBACK = "127.0.0.1"
 _CONNECT_S = 1.0
-_DETACH_PATIENCE_S = 60.0
-_POLL_S = 0.1
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -124,22 +120,9 @@ def run_detached(folder: SiteFolder) -> int:
         WorkError: it ended at once; names its log.
     """
     check_startable(folder)
+    words = ["site", "start", "--site", str(folder.path.resolve())]
     log = folder.path / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    command = [sys.executable, "-m", "fednotes", "site", "start", "--site", str(folder.path.resolve())]
-    with log.open("ab") as out:
-        process = subprocess.Popen(  # noqa: S603 - the command is our own
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
-    end = time.monotonic() + _DETACH_PATIENCE_S
-    while time.monotonic() < end and process.poll() is None:
-        state = read_state(state_file(folder))
-        if state is not None and all(p.started for p in state.programs.values()):
-            return process.pid
-        time.sleep(_POLL_S)
-    if process.poll() is None:
-        return process.pid  # slow, but alive: `site status` tells
-    raise WorkError(f"The site's programs did not start; {log} says why.", hint="fednotes site doctor")
+    return start_detached(words, log, state_file(folder), hint="fednotes site doctor")
 
 
 def stop(folder: SiteFolder) -> bool:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests_support import command, fednotes, fednotes_here
-
-from deployment.link import QUIET, free_ports
 from protocols.plan import Plan
 from protocols.supervise import SupervisorState, read_state
 from site_client.folder import SiteFolder
 from site_client.keys import make_keys
+from tests.deployment.link import QUIET, free_ports
+from tests.tests_support import command, fednotes, fednotes_here
 
 
 @dataclass

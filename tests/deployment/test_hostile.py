@@ -19,9 +19,6 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from safetensors.numpy import save_file
 
-from deployment.hostile_node import BITS, CALLS, REPLIES, SHAPES, Node, try_calls
-from deployment.link import QUIET, Link, free_ports
-from deployment.recorder import Recorder, files_below, traces
 from protocols.bundle import bundle_hash, fednotes_version, installed_versions
 from protocols.certificates import issue_client
 from protocols.codec import decode_request
@@ -35,6 +32,9 @@ from site_client.approval import Approval, write_approval
 from site_client.folder import SiteConfig, SiteFolder
 from site_client.gateway.folder import GatewayFolder
 from site_client.keys import make_keys
+from tests.deployment.hostile_node import BITS, CALLS, REPLIES, SHAPES, Node, try_calls
+from tests.deployment.link import QUIET, Link, free_ports
+from tests.deployment.recorder import Recorder, files_below, traces
 
 pytestmark = pytest.mark.slow
 

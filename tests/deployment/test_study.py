@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from deployment.conftest import Simulated
-from deployment.consortium import Consortium, told
 from protocols.receipts import gateway_chain, ingress_chain, reconcile
+from tests.deployment.consortium import Consortium, told
+from tests.deployment.simulated import Simulated
 
 pytestmark = pytest.mark.slow
 
