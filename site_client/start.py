@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protocols.errors import UsageError
-from protocols.supervise import Program, Supervisor, start_detached, stop_supervisor
+from protocols.supervise import Program, Supervisor, read_state, start_detached, stop_supervisor
 from site_client.deployment import DeploymentConfig
 from site_client.doctor.ports import taken_ports
 from site_client.folder import SiteFolder
