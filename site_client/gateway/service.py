@@ -46,7 +46,7 @@ from site_client.gateway.admission import Admission
 from site_client.gateway.courier import Courier
 from site_client.gateway.held import HeldReply, most_objects
 from site_client.gateway.instructions import Instruction, OpenInstructions
-from site_client.gateway.journal import Journal
+from site_client.gateway.journal import Journal, Note
 from site_client.gateway.upstream import HEARTBEAT_INTERVAL_S, Coordinator
 
 _LOG = logging.getLogger(__name__)
@@ -146,6 +146,9 @@ class Gateway(FleetServicer):
         """Give an instruction that may be asked of this site."""
         self._node_seen = time.monotonic()
         for instruction in self._instructions.all():
+            if time.time() > instruction.expires:
+                self._forget(instruction)
+                continue
             # The node asks only when it has nothing to do: what is open and unanswered never reached it.
             if not self._courier.is_answering(instruction.message_id) and instruction.message_id not in self._held:
                 return self._handed(instruction)
@@ -258,6 +261,18 @@ class Gateway(FleetServicer):
         if approval is None:
             raise ContractError(ErrorCode.PLAN_NOT_APPROVED, "withdrawn meanwhile")
         return approval.max_message_bytes, most_objects(approval.manifest)
+
+    def _forget(self, instruction: Instruction) -> None:
+        """Close an instruction that the coordinator no longer waits for."""
+        if self._courier.is_answering(instruction.message_id):
+            return  # the courier notices by itself
+        with self._lock:
+            held = self._held.pop(instruction.message_id, None)
+        if held is not None:
+            held.drop()
+        note: Note = "expired before it could be delivered"
+        self._journal.event(note, study=instruction.study, round_number=instruction.round)
+        self._instructions.close(instruction.message_id)
 
     def _release(self, held: HeldReply) -> None:
         with self._lock:
