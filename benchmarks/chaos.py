@@ -26,7 +26,7 @@ from tests.deployment.consortium import Consortium
 from tests.deployment.simulated import simulate
 
 ROUNDS = 16
-PAUSE_S = (2.0, 7.0)
+STEPS = 10  # a round takes long enough to be hit
 
 
 def targets(consortium: Consortium) -> dict[str, int]:
@@ -59,11 +59,13 @@ def command_of(pid: int) -> str:
     return next((w.decode().rsplit("/", 1)[-1] for w in words if b"flwr-" in w), "")
 
 
-def run(folder: Path, *, seed: int, kills: int, limit_s: float) -> dict[str, object]:
+def run(folder: Path, *, seed: int, kills: int, limit_s: float, pause_s: tuple[float, float]) -> dict[str, object]:
     """One study under fire; what came of it."""
     simulated = simulate(folder / "simulated")
     changes = {"study": "chaos", "rounds": ROUNDS, "quorum": 2, "deadline_s": 400.0, "rejoin_s": 390.0, "join_s": 300.0}
-    expected = simulated.with_plan(simulated.plan.model_copy(update=changes), folder / "expected")
+    recipe = simulated.plan.recipe.model_copy(update={"steps": STEPS})
+    plan = simulated.plan.model_copy(update=changes | {"recipe": recipe})
+    expected = simulated.with_plan(plan, folder / "expected")
     consortium = Consortium(folder, expected.site_folders(folder / "sites"))
     consortium.set_up()
     consortium.start()
@@ -72,7 +74,7 @@ def run(folder: Path, *, seed: int, kills: int, limit_s: float) -> dict[str, obj
         consortium.begin(expected.plan, expected.model)
         consortium.wait("chaos", rounds=1, timeout_s=limit_s)
         while time.monotonic() - started < limit_s and consortium.rounds_done("chaos") < ROUNDS:
-            time.sleep(draw.uniform(*PAUSE_S))
+            time.sleep(draw.uniform(*pause_s))
             if sum(died.values()) < kills:
                 name, pid = draw.choice(sorted(targets(consortium).items()))
                 try:
@@ -120,13 +122,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--limit", type=float, default=1_200.0, help="longest run [s]")
+    parser.add_argument("--pause", type=float, nargs=2, default=(4.0, 14.0), help="between two kills [s]")
     parser.add_argument("--keep", type=Path, help="keep everything in this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = arguments.keep or Path(scratch)
         for name in ("simulated", "expected", "sites"):
             (folder / name).mkdir(parents=True)
-        facts = run(folder, seed=arguments.seed, kills=arguments.kills, limit_s=arguments.limit)
+        facts = run(
+            folder, seed=arguments.seed, kills=arguments.kills, limit_s=arguments.limit, pause_s=tuple(arguments.pause)
+        )
     print(json.dumps(facts, indent=2))
     holds = facts["rounds_once_each"] and facts["receipts_clean"] and float(str(facts["largest_difference"])) < 1e-6
     raise SystemExit(0 if holds else 1)

@@ -114,6 +114,7 @@ class FakeLink(FleetServicer):
     run: Run = field(default_factory=lambda: Run(run_id=RUN, fab_hash=bundle_hash()))
     fail: Callable[[str, grpc.ServicerContext], None] = lambda method, context: None
     activations: int = 0
+    coming: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.run.override_config["study"].CopyFrom(Scalar(string=STUDY))
@@ -201,7 +202,9 @@ class FakeLink(FleetServicer):
         self._note("PullObject", request, context)
         content = self.objects.get(request.object_id)
         return PullObjectResponse(
-            object_found=content is not None, object_available=content is not None, object_content=content or b""
+            object_found=content is not None or request.object_id in self.coming,
+            object_available=content is not None,
+            object_content=content or b"",
         )
 
     def ConfirmMessageReceived(self, request, context):

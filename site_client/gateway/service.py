@@ -56,6 +56,10 @@ _SMALL_REPLY_BYTES, _SMALL_REPLY_OBJECTS = 20_000, 4
 T = TypeVar("T")
 
 
+class _NotYetError(Exception):
+    """An instruction's header is there and its objects are not."""
+
+
 class Gateway(FleetServicer):
     """Serves one SuperNode.
 
@@ -168,11 +172,7 @@ class Gateway(FleetServicer):
         found = self._calling(context, lambda: self._upstream.pull_object(run, name))
         if found.object_available and object_id(found.object_content) != name:
             return PullObjectResponse(object_found=False, object_available=False)
-        return PullObjectResponse(
-            object_found=found.object_found,
-            object_available=found.object_available,
-            object_content=found.object_content,
-        )
+        return found
 
     def ConfirmMessageReceived(
         self, request: ConfirmMessageReceivedRequest, context: grpc.ServicerContext
@@ -323,6 +323,8 @@ class Gateway(FleetServicer):
                 refused = Instruction(metadata=message.metadata, tree=tree, study="", request=HelloRequest())
                 self._instructions.add(refused)
                 self._courier.refuse(refused, error.code)
+        except _NotYetError:
+            return None  # the coordinator is still bringing its objects; the node asks again in three seconds
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.PERMISSION_DENIED:
                 raise
@@ -332,8 +334,10 @@ class Gateway(FleetServicer):
 
     def _pull_checked(self, run_id: int, name: str) -> bytes:
         found = self._upstream.pull_object(run_id, name)
-        if not found.object_available:
+        if not found.object_found:
             raise ContractError(ErrorCode.BAD_REQUEST, "object of the request is missing")
+        if not found.object_available:
+            raise _NotYetError
         return bytes(found.object_content)
 
     @staticmethod

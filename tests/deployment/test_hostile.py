@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import string
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +18,15 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from safetensors.numpy import save_file
 
-from protocols.bundle import bundle_hash, fednotes_version, installed_versions
-from protocols.certificates import issue_client
 from protocols.codec import decode_request
-from protocols.enrolment import Enrolment, write_document
 from protocols.manifest import ParameterManifest
-from protocols.messages import InnerRecipe, SiteLimits, TrainRequest
+from protocols.messages import InnerRecipe, TrainRequest
 from protocols.plan import Plan
 from protocols.receipts import gateway_chain
-from protocols.signing import own_key, public_pem
-from site_client.approval import Approval, write_approval
-from site_client.folder import SiteConfig, SiteFolder
-from site_client.gateway.folder import GatewayFolder
-from site_client.keys import make_keys
 from tests.deployment.hostile_node import BITS, CALLS, REPLIES, SHAPES, Node, try_calls
-from tests.deployment.link import QUIET, Link, free_ports
+from tests.deployment.link import Link
 from tests.deployment.recorder import Recorder, files_below, traces
+from tests.deployment.site import make_site, start_gateway
 
 pytestmark = pytest.mark.slow
 
@@ -77,43 +69,6 @@ def _study(folder: Path) -> Plan:
     return plan
 
 
-def _site(folder: Path, plan: Plan, link: Link, address: str) -> SiteFolder:
-    """A site with a gateway whose way out is the recorder."""
-    site = SiteFolder.create(folder, SiteConfig(name="Hostile Hospital", number=HOSTILE))
-    (port,) = free_ports(1)
-    settings = site.path / "site.toml"
-    text = settings.read_text().replace("gateway_port = 9502", f"gateway_port = {port}")
-    settings.write_text(text)
-    request, gateway = make_keys(site), GatewayFolder(site.gateway)
-    plan_key = own_key(folder / "plan.key", folder / "plan.pub")
-    write_document(
-        gateway.enrolment_file,
-        Enrolment(
-            fednotes_version=fednotes_version(),
-            request_fingerprint=request.fingerprint,
-            site=HOSTILE,
-            coordinator="test",
-            address=address,
-            authority=link.authority.certificate.decode(),
-            certificate=issue_client(link.authority, request.certificate_request.encode(), "site-0", days=2).decode(),
-            plan_key=public_pem(plan_key.public_key()),
-        ),
-    )
-    approval = Approval(
-        site=HOSTILE,
-        plan=plan,
-        manifest=ParameterManifest.of({name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}),
-        bundle_hash=bundle_hash(),
-        versions=installed_versions(),
-        limits=SiteLimits(),
-        max_message_bytes=1_000_000,
-        max_total_bytes=1_000_000_000,
-        approved_at="2026-01-01T00:00:00+00:00",
-    )
-    write_approval(gateway, approval, own_key(site.path / "keys" / "approval.key", site.path / "keys" / "approval.pub"))
-    return site
-
-
 def _attack(tmp_path: Path, *, with_gateway: bool) -> Outcome:
     tracers = _tracers()
     plan = _study(tmp_path / "study")
@@ -122,17 +77,14 @@ def _attack(tmp_path: Path, *, with_gateway: bool) -> Outcome:
     recorder = Recorder(f"127.0.0.1:{link.fleet}", link.authority.certificate, pair)
     gateway: subprocess.Popen[bytes] | None = None
     try:
-        site = _site(tmp_path / "site", plan, link, f"127.0.0.1:{recorder.port}")
+        manifest = ParameterManifest.of({name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()})
+        site = make_site(tmp_path / "site", plan, manifest, link, f"127.0.0.1:{recorder.port}")
         node_key = load_ssh_private_key((site.gateway / "keys" / "node.key").read_bytes(), None)
         honest_key = ec.generate_private_key(ec.SECP384R1())
         for key in (node_key, honest_key):
             link.register(public_key_to_bytes(key.public_key()))
         if with_gateway:
-            gateway = subprocess.Popen(
-                [sys.executable, "-m", "site_client.gateway", "--site", str(site.path)],
-                stderr=(tmp_path / "gateway.log").open("wb"),
-                env={**QUIET, "PATH": "/usr/bin"},
-            )
+            gateway = start_gateway(site, tmp_path / "gateway.log")
             inner = load_ssh_private_key((site.path / "keys" / "supernode.key").read_bytes(), None)
             port = site.config().deployment.gateway_port
             hostile = Node(f"127.0.0.1:{port}", (site.path / "keys" / "gateway-ca.pem").read_bytes(), inner, HOSTILE)

@@ -213,6 +213,17 @@ def test_an_instruction_that_never_reached_the_node_is_given_again(standing: Sta
     assert standing.pull().metadata.message_id == asked
 
 
+def test_an_instruction_whose_objects_are_still_on_their_way_is_decided_on_later(
+    standing: Stand, link: FakeLink
+) -> None:
+    asked = link.ask(train_request())
+    kept = link.objects.pop(asked)
+    link.coming.add(asked)
+    assert standing.pull() is None and link.announced == []
+    link.objects[asked] = kept
+    assert standing.pull().metadata.message_id == asked
+
+
 def test_a_coordinator_that_is_away_for_a_moment_costs_nothing(standing: Stand, link: FakeLink) -> None:
     failures = {"PushMessages": 1, "PushObject": 2}
 
