@@ -44,15 +44,15 @@ class Consortium:
         (port,) = free_ports(1)
         told("server", "init", self.home, "--public", f"127.0.0.1:{port}", "--name", "Test Consortium")
         names = ["fleet_port", "control_port", "serverappio_port", "health_port", "superexec_health_port"]
-        _set(self.home / "server.toml", dict(zip([*names, "metrics_port"], free_ports(6), strict=True)))
-        _set(self.home / "server.toml", {"ingress_bind": '"127.0.0.1"'})
+        set_values(self.home / "server.toml", dict(zip([*names, "metrics_port"], free_ports(6), strict=True)))
+        set_values(self.home / "server.toml", {"ingress_bind": '"127.0.0.1"'})
         for site in self.sites:
             self.enrol(site)
 
     def enrol(self, site: SiteFolder) -> None:
         """Keys, request, approval, answer."""
         names = ["gateway_port", "clientappio_port", "health_port", "metrics_port"]
-        _set(site.path / "site.toml", dict(zip(names, free_ports(4), strict=True)))
+        set_values(site.path / "site.toml", dict(zip(names, free_ports(4), strict=True)))
         request = make_keys(site)
         file = site.path / "enrolment-request.json"
         answer = site.path / "answer.json"
@@ -127,7 +127,7 @@ def told(*words: object) -> str:
     return done.stdout
 
 
-def _set(path: Path, settings: dict[str, object]) -> None:
+def set_values(path: Path, settings: dict[str, object]) -> None:
     text = path.read_text()
     for name, value in settings.items():
         text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
