@@ -10,7 +10,9 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from protocols.error_codes import ErrorCode
 from protocols.errors import FednotesError, WorkError
+from protocols.metrics import ServerMetrics
 from server.enrolled import read_enrolled
 from server.flower_link import FlowerLink
 from server.home import ServerHome
@@ -47,10 +49,13 @@ class StudyDriver:
 
     Args:
         home: of the coordinator.
+        metrics: show how studies and sites stand.
     """
 
-    def __init__(self, home: ServerHome) -> None:
+    def __init__(self, home: ServerHome, metrics: ServerMetrics | None = None) -> None:
         self._home = home
+        self._metrics = metrics or ServerMetrics()
+        self._rounds_shown: dict[str, int] = {}
         self._link: FlowerLink | None = None
         self._patience: dict[str, _Patience] = {}
         self._next_turn = 0.0
@@ -76,7 +81,15 @@ class StudyDriver:
     def _admit_nodes(self, link: FlowerLink) -> None:
         """Register the nodes of enrolled sites with Flower, and take revoked ones out."""
         registered = link.nodes()
-        wanted = {s.node_key for s in read_enrolled(self._home.enrolled).values() if not s.revoked}
+        sites = read_enrolled(self._home.enrolled).values()
+        wanted = {s.node_key for s in sites if not s.revoked}
+        online = sum(status == "online" for key, (_, status) in registered.items() if key in wanted)
+        for state, count in (
+            ("connected", online),
+            ("away", len(wanted) - online),
+            ("revoked", len(sites) - len(wanted)),
+        ):
+            self._metrics.sites.labels(state).set(count)
         for key in wanted - registered.keys():
             link.register(key)
         for key in registered.keys() - wanted:
@@ -85,6 +98,7 @@ class StudyDriver:
     def _look_after(self, link: FlowerLink, study: StudyFolder) -> None:
         record, patience = study.record(), self._patience.setdefault(study.name, _Patience())
         plan, done, now = study.server.plan(), study.server.rounds_done(), time.monotonic()
+        self._show(study, done, len(record.runs))
         if record.wish == "running" and done >= plan.rounds:
             study.wish("finished", "")
             return
@@ -98,6 +112,17 @@ class StudyDriver:
             run = link.start_run(study.name)
             study.write(record.model_copy(update={"runs": (*record.runs, run)[-_KEPT_RUNS:]}))
             _LOG.info("study %s goes on after round %d (its last run: %s)", study.name, done, status)
+
+    def _show(self, study: StudyFolder, done: int, runs: int) -> None:
+        self._metrics.rounds_done.labels(study.name).set(done)
+        self._metrics.flower_runs.labels(study.name).set(runs)
+        if done and self._rounds_shown.get(study.name) != done:
+            last = study.server.history()[-1]
+            self._metrics.last_round_seconds.labels(study.name).set(last.seconds)
+            for code in ErrorCode:
+                count = sum(refusal.code == code.name for refusal in last.refused)
+                self._metrics.refused.labels(study.name, code.name).set(count)
+            self._rounds_shown[study.name] = done
 
     @staticmethod
     def _end(link: FlowerLink, study: StudyFolder, patience: _Patience, live: bool, now: float) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from protocols.errors import UsageError
+from protocols.metrics import ServerMetrics
+from protocols.metrics import serve as serve_metrics
 from protocols.supervise import Program, Supervisor
 from server.driver import StudyDriver
 from server.home import ServerHome
@@ -95,7 +97,9 @@ def run(home: ServerHome) -> None:
     home.database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if home.config().ingress_backend == "nginx":
         write_nginx_config(_nginx(home))
-    driver = StudyDriver(home)
+    metrics = ServerMetrics()
+    serve_metrics(metrics.registry, home.config().metrics_port)
+    driver = StudyDriver(home, metrics)
     Supervisor(home.state_file, programs(home), each_turn=driver.turn).run()
 
 

@@ -167,6 +167,23 @@ class ServerFolder:
             raise UsageError(f"The checkpoint {folder} belongs to another plan than {self.path / 'plan.json'}.")
         return StudyState(weights=weights, momentum=momentum, history=history.rounds)
 
+    def history(self) -> list[RoundRecord]:
+        """What happened in the rounds so far, without the weights.
+
+        Raises:
+            WorkError: the newest checkpoint cannot be read.
+        """
+        done = self.rounds_done()
+        if not done:
+            return []
+        path = self._checkpoint(done) / "history.json"
+        try:
+            return _History.model_validate_json(path.read_bytes()).rounds
+        except (OSError, ValidationError) as error:
+            raise WorkError(
+                f"{path} cannot be read.", hint="delete its folder to go on from the one before it"
+            ) from error
+
     def save(self, state: StudyState) -> None:
         """Write a checkpoint and let go of all but the last two.
 

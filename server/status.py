@@ -62,7 +62,7 @@ def in_words(facts: dict[str, Any]) -> str:
 
 def _study(study: StudyFolder) -> dict[str, Any]:
     record, plan = study.record(), study.server.plan()
-    history = study.server.load().history
+    history = study.server.history()
     return {
         "study": study.name,
         "wish": record.wish,

@@ -18,6 +18,7 @@ import grpc
 from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
 
 from protocols.errors import FednotesError, UsageError
+from protocols.metrics import serve as serve_metrics
 from site_client.deployment import DeploymentConfig
 from site_client.folder import SiteFolder, secure_umask
 from site_client.gateway.approval_book import ApprovalBook
@@ -53,6 +54,8 @@ def serve(folder: GatewayFolder, deployment: DeploymentConfig, stop: threading.E
         courier = Courier(folder.spool, upstream, instructions, approvals, journal)
         gateway = Gateway(folder.spool, upstream, instructions, approvals, courier, journal)
         server = _listen(folder, deployment.gateway_port, gateway)
+        journal.metrics.open_instructions.set_function(lambda: len(instructions.all()))
+        serve_metrics(journal.metrics.registry, deployment.metrics_port)
         journal.event("gateway started")
         courier.start()
         threading.Thread(target=gateway.keep_alive, args=(stop,), daemon=True).start()

@@ -176,13 +176,14 @@ class Courier(threading.Thread):
         if instruction is None:
             outgoing.drop()
             return
-        pause, refused, sent = 1.0, 0, set[str]()
+        pause, refused, sent, begun = 1.0, 0, set[str](), time.monotonic()
         while not self._ending.is_set():
             if time.time() > instruction.expires:
                 self._close(instruction, outgoing, "expired before it could be delivered")
                 return
             try:
                 self._send(outgoing, instruction, sent)
+                self._journal.metrics.delivery_seconds.observe(time.monotonic() - begun)
                 self._close(instruction, outgoing, "delivered")
                 return
             except grpc.RpcError as error:

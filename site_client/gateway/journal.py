@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from protocols.hash_chain import ChainWriter
+from protocols.metrics import GatewayMetrics
 from protocols.receipts import GatewayReceipt, gateway_chain
 
 _CALLS_EVERY_S = 600.0
@@ -35,10 +36,14 @@ class Journal:
     Args:
         writer: holds the chain.
         history: receipts of earlier, for the totals.
+        metrics: count the same things for the monitoring.
     """
 
-    def __init__(self, writer: ChainWriter[GatewayReceipt], history: list[GatewayReceipt]) -> None:
+    def __init__(
+        self, writer: ChainWriter[GatewayReceipt], history: list[GatewayReceipt], metrics: GatewayMetrics | None = None
+    ) -> None:
         self._writer = writer
+        self.metrics = metrics or GatewayMetrics()
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
         self._calls_written = time.monotonic()
@@ -110,6 +115,7 @@ class Journal:
 
     def count(self, method: str) -> None:
         """Count a call that carries nothing but ids that the coordinator gave out."""
+        self.metrics.calls.labels(method).inc()
         with self._lock:
             self._calls[method] += 1
         if time.monotonic() - self._calls_written > _CALLS_EVERY_S:
@@ -130,6 +136,11 @@ class Journal:
             self._flush_calls()
             receipt = self._writer.append(facts)
             self._bytes[receipt.study] += receipt.message_bytes
+        self.metrics.bytes_sent.inc(receipt.message_bytes)
+        if receipt.kind == "reply":
+            self.metrics.replies.labels(receipt.reply).inc()
+        elif receipt.kind == "refusal":
+            self.metrics.refusals.labels(receipt.code).inc()
 
     def _flush_calls(self) -> None:
         if self._calls:

@@ -23,9 +23,10 @@ from tests.deployment.link import QUIET, Link, free_ports
 def make_site(folder: Path, plan: Plan, manifest: ParameterManifest, link: Link, address: str) -> SiteFolder:
     """Keys, enrolment and approval, as the commands would make them."""
     site = SiteFolder.create(folder, SiteConfig(name="Test Hospital", number=0))
-    (port,) = free_ports(1)
+    port, metrics = free_ports(2)
     settings = site.path / "site.toml"
-    settings.write_text(settings.read_text().replace("gateway_port = 9502", f"gateway_port = {port}"))
+    text = settings.read_text().replace("gateway_port = 9502", f"gateway_port = {port}")
+    settings.write_text(text.replace("metrics_port = 9503", f"metrics_port = {metrics}"))
     request, gateway = make_keys(site), GatewayFolder(site.gateway)
     plan_key = own_key(folder / "plan.key", folder / "plan.pub")
     write_document(

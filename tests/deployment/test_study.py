@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import time
+import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +30,24 @@ def finished(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> 
     try:
         consortium.begin(simulated.plan, simulated.model)
         consortium.wait(simulated.plan.study, rounds=simulated.plan.rounds, timeout_s=240)
+        _until_finished(consortium, simulated.plan.study)
+        (folder / "server.metrics").write_text(_metrics(consortium.home / "server.toml"))
+        (folder / "gateway.metrics").write_text(_metrics(consortium.sites[0].path / "site.toml"))
     finally:
         consortium.stop()
     return consortium
+
+
+def _until_finished(consortium: Consortium, study: str) -> None:
+    end = time.monotonic() + 30
+    while consortium.wish(study) != "finished" and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def _metrics(settings: Path) -> str:
+    port = re.search(r"^metrics_port = (\d+)", settings.read_text(), re.MULTILINE).group(1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
 
 
 def test_deployed_study_makes_the_model_of_the_simulation(finished: Consortium, simulated: Simulated) -> None:
@@ -70,6 +89,15 @@ def test_both_ends_say_in_words_what_left(finished: Consortium, simulated: Simul
     assert f"study {simulated.plan.study}, round 2: TrainReply left" in said and "bytes of arrays" in said
     told("site", "egress", "verify", "--site", finished.sites[0].path)
     assert "arrived whole" in told("server", "receipts", "list", "--home", finished.home)
+
+
+def test_both_ends_show_metrics_without_a_word_from_a_message(finished: Consortium, simulated: Simulated) -> None:
+    server = (finished.folder / "server.metrics").read_text()
+    assert f'fednotes_rounds_done{{study="{simulated.plan.study}"}} 2.0' in server
+    assert 'fednotes_sites{state="connected"} 2.0' in server
+    gateway = (finished.folder / "gateway.metrics").read_text()
+    assert 'fednotes_replies_total{reply="TrainReply"} 2.0' in gateway
+    assert "fednotes_sent_bytes_total" in gateway and "fednotes_open_instructions 0.0" in gateway
 
 
 def test_no_listener_of_a_site_is_reachable_from_outside(finished: Consortium) -> None:
