@@ -10,6 +10,7 @@ from flwr.app import Error, MetricRecord, RecordDict
 from safetensors.numpy import save_file
 
 from protocols.codec import encode_reply
+from protocols.error_codes import ErrorCode
 from protocols.errors import UsageError, WorkError
 from protocols.manifest import ParameterManifest
 from protocols.messages import InnerRecipe, NoteLevelReply, PatientLevelReply, PrivacyRecipe, TrainReply
@@ -36,6 +37,7 @@ def make_folder(tmp_path) -> Callable[..., ServerFolder]:
             "quorum": 1,
             "join_s": 0.3,
             "deadline_s": 20.0,
+            "rejoin_s": 0.0,
             **fields,
         }
         folder = ServerFolder.create(tmp_path / name, Plan(**values))  # type: ignore[arg-type]
@@ -163,6 +165,31 @@ def test_every_bad_reply_is_refused_with_its_code_and_the_others_are_averaged(ma
     assert codes == dict(enumerate((code for _, code in BAD_ANSWERS.values()), start=50))
     assert state.history[0].accepted == [0, 1]
     assert close(state.weights, alone.weights)
+
+
+def test_a_site_that_was_lost_and_came_back_is_asked_again_and_counts_once(make_folder, monkeypatch):
+    monkeypatch.setattr("server.exchange._FIRST_PAUSE_S", 0.1)
+    lost: list[int] = []
+
+    def dies_first(request, weights):
+        lost.append(request.round)
+        if len(lost) == 1:
+            return Error(int(ErrorCode.SITE_RESTARTED), "x")
+        return encode_reply(TrainReply(**facts(request.round)), drift(1, request.round, weights))
+
+    grid = FakeGrid({11: FakeSite(0), 12: FakeSite(1, train=dies_first)})
+    state = run(make_folder(rejoin_s=10.0), grid)
+    alone = run(make_folder("alone"), FakeGrid({11: FakeSite(0), 12: FakeSite(1)}))
+    assert lost == [1, 1]
+    assert (state.history[0].accepted, state.history[0].refused, state.history[0].resent) == ([0, 1], [], {1: 1})
+    assert close(state.weights, alone.weights)
+
+
+def test_a_site_that_stays_away_is_recorded_with_why(make_folder, monkeypatch):
+    monkeypatch.setattr("server.exchange._FIRST_PAUSE_S", 0.1)
+    grid = FakeGrid({11: FakeSite(0), 12: FakeSite(1, train=lambda *_: Error(5, "x"))})
+    state = run(make_folder(rejoin_s=1.0), grid)
+    assert state.history[0].refused == [Refusal(site=1, code="SITE_UNREACHABLE")]
 
 
 def test_too_few_accepted_replies_end_the_study_naming_codes_and_keeping_the_checkpoint(make_folder):

@@ -5,6 +5,8 @@ import os
 import socket
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from tests_support import fednotes
@@ -80,9 +82,10 @@ def test_the_environment_of_the_programs_is_a_fixed_list(monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="changing users needs root")
 def test_with_users_of_their_own_training_reads_neither_gateway_nor_approval_key(tmp_path, coordinator):
     gateway_user, node_user = 61_001, 61_002
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path(tempfile.gettempdir()):
+            break
+        folder.chmod(0o755)
     site = deployed(tmp_path / "site", coordinator, gateway_user=gateway_user, node_user=node_user)
     prepare_folders(site)
     keys, gateway = site.path / "keys", GatewayFolder(site.gateway).keys

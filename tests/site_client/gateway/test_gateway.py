@@ -224,6 +224,7 @@ def test_an_instruction_whose_objects_are_still_on_their_way_is_decided_on_later
     assert standing.pull().metadata.message_id == asked
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_away_for_a_moment_costs_nothing(standing: Stand, link: FakeLink) -> None:
     failures = {"PushMessages": 1, "PushObject": 2}
 
