@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import pwd
 import socket
 import sqlite3
 import sys
@@ -84,6 +86,8 @@ def _nginx(home: ServerHome) -> NginxSettings:
         authority=keys / "authority.pem",
         socket=home.ingress_socket,
         folder=home.ingress_socket.parent,
+        # Started by root, nginx would become a user who cannot read the folder.
+        user=pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() == 0 else "",
     )
 
 

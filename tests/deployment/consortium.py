@@ -27,11 +27,13 @@ class Consortium:
     Attributes:
         folder: of everything.
         sites: site folders with notes; keys and enrolment are added.
+        nginx: whether nginx takes the connections.
         environment: for the processes, besides this one's.
     """
 
     folder: Path
     sites: list[SiteFolder]
+    nginx: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -42,7 +44,8 @@ class Consortium:
     def set_up(self) -> None:
         """Make the coordinator's folder, and enrol every site as the guides say."""
         (port,) = free_ports(1)
-        told("server", "init", self.home, "--public", f"127.0.0.1:{port}", "--name", "Test Consortium")
+        more = ["--nginx"] if self.nginx else []
+        told("server", "init", self.home, "--public", f"127.0.0.1:{port}", "--name", "Test Consortium", *more)
         names = ["fleet_port", "control_port", "serverappio_port", "health_port", "superexec_health_port"]
         set_values(self.home / "server.toml", dict(zip([*names, "metrics_port"], free_ports(6), strict=True)))
         set_values(self.home / "server.toml", {"ingress_bind": '"127.0.0.1"'})
