@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from protocols.errors import UsageError
+from server.backup_cli import backup, restore
 from server.plan_cli import plan
 from server.receipts_cli import receipts as receipts_app
 
 app = typer.Typer(no_args_is_help=True, help="Coordinate studies: enrol hospitals, run rounds, see what arrived.")
 app.add_typer(receipts_app, name="receipts")
 app.command("plan")(plan)
+app.command("backup")(backup)
+app.command("restore")(restore)
 
 Home = Annotated[Path, typer.Option("--home", help="Server folder.", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -123,8 +126,7 @@ def start(
 
     Example: fednotes server start --home our-server --detach
     """
-    import logging
-
+    from protocols.structured_log import configure
     from protocols.supervise import start_detached
     from server.home import ServerHome
     from server.start import check_startable, programs, run
@@ -139,7 +141,7 @@ def start(
             facts["process"] = start_detached(words, log, folder.state_file, hint="mend what it says, start again")
         _print(facts, as_json)
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    configure("coordinator")
     run(folder)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocols.errors import UsageError
+from site_client.backup_cli import backup, restore
 from site_client.column_options import (
     NoteIdColumn,
     PatientColumn,
@@ -36,6 +37,8 @@ app.add_typer(egress_app, name="egress")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(privacy_app, name="privacy")
 app.command("rephrase")(rephrase)
+app.command("backup")(backup)
+app.command("restore")(restore)
 
 Site = Annotated[Path, typer.Option("--site", help="Site folder.", metavar="DIR")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protocols.errors import FednotesError
+from protocols.structured_log import configure
 from server.enrolled import read_enrolled
 from server.home import ServerHome
 from server.ingress_proxy.callers import EnrolledCaller
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True, help="server folder")
     home = ServerHome(parser.parse_args().home)
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure("ingress")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

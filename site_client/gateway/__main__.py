@@ -19,6 +19,7 @@ from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
 
 from protocols.errors import FednotesError, UsageError
 from protocols.metrics import serve as serve_metrics
+from protocols.structured_log import configure
 from site_client.deployment import DeploymentConfig
 from site_client.folder import SiteFolder, secure_umask
 from site_client.gateway.approval_book import ApprovalBook
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--gateway-folder", type=Path, help="its folder, where the site folder cannot be read")
     arguments = parser.parse_args()
     secure_umask()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    configure("gateway")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -258,3 +258,25 @@ def test_an_ended_certificate_stops_the_start(home: ServerHome) -> None:
     (home.keys / "ingress.pem").write_bytes(pair.certificate)
     with pytest.raises(UsageError, match=r"ingress\.pem is over"):
         check_startable(home)
+
+
+def test_a_backup_of_the_coordinator_comes_back_as_a_coordinator(home: ServerHome, model: Path, tmp_path: Path) -> None:
+    fednotes_here("server", "run", _plan(tmp_path), "--model", model, "--home", home.path)
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    secret = ("--passphrase-file", tmp_path / "passphrase")
+    bare = fednotes_here("server", "backup", tmp_path / "b", "--home", home.path)
+    assert bare.returncode == 2 and "--passphrase-file" in bare.stderr
+    assert fednotes_here("server", "backup", tmp_path / "b", "--home", home.path, *secret).returncode == 0
+    assert fednotes_here("server", "restore", tmp_path / "b", tmp_path / "back", *secret).returncode == 0
+    back = ServerHome(tmp_path / "back")
+    assert back.config() == home.config() and find_study(back.studies, "autumn").record().wish == "running"
+
+
+def test_a_backup_of_a_site_comes_back_as_a_site(tmp_path: Path) -> None:
+    site = SiteFolder.create(tmp_path / "site", SiteConfig(name="City Hospital", number=0))
+    make_keys(site)
+    done = fednotes_here("site", "backup", tmp_path / "b", "--plain", "--site", site.path)
+    assert done.returncode == 0, done.stderr
+    done = fednotes_here("site", "restore", tmp_path / "b", tmp_path / "back", "--json")
+    assert "privacy account" in json.loads(done.stdout)["warning"]
+    assert SiteFolder(tmp_path / "back").pseudonym_key() == site.pseudonym_key()
