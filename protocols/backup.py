@@ -59,16 +59,20 @@ def back_up(folder: Path, file: Path, passphrase: str | None, chains: Sequence[t
         raise UsageError("A backup does not belong into the folder that it backs up.", hint="choose another place")
     hashes: dict[str, str] = {}
     snapshot = _snapshot(folder, chains)
-    with whole_file(file) as partial, partial.open("wb") as out, _sealing(out, passphrase) as sealed:
-        with tarfile.open(fileobj=sealed, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            for name, path in _files(folder):
-                if name in snapshot:
-                    hashes[name] = _add(archive, name, io.BytesIO(snapshot[name]))
-                    continue
-                with _consistent(path) as copy:
-                    hashes[name] = _add(archive, name, copy)
-            content = json.dumps(hashes, sort_keys=True).encode()
-            archive.addfile(_member(_MANIFEST, len(content)), io.BytesIO(content))
+    with (
+        whole_file(file) as partial,
+        partial.open("wb") as out,
+        _sealing(out, passphrase) as sealed,
+        tarfile.open(fileobj=sealed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for name, path in _files(folder):
+            if name in snapshot:
+                hashes[name] = _add(archive, name, io.BytesIO(snapshot[name]))
+                continue
+            with _consistent(path) as copy:
+                hashes[name] = _add(archive, name, copy)
+        content = json.dumps(hashes, sort_keys=True).encode()
+        archive.addfile(_member(_MANIFEST, len(content)), io.BytesIO(content))
     return len(hashes)
 
 
@@ -218,7 +222,7 @@ def _write(path: Path, content: IO[bytes], mode: int) -> str:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     digest = hashlib.sha256()
     with path.open("wb") as out:
-        os.chmod(out.fileno(), mode & 0o700)
+        path.chmod(mode & 0o700)
         while block := content.read(_PIECE_BYTES):
             digest.update(block)
             out.write(block)

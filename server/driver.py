@@ -24,7 +24,6 @@ _NODES_EVERY_S = 20.0
 _LONGEST_PAUSE_S = 60.0
 _STOP_GRACE_S = 20.0
 _LIVE = ("pending", "starting", "running")
-_KEPT_RUNS = 1_000
 
 
 @dataclass
@@ -110,7 +109,7 @@ class StudyDriver:
             patience.pause = 1.0 if done > patience.rounds else min(2 * patience.pause, _LONGEST_PAUSE_S)
             patience.rounds, patience.not_before = done, now + patience.pause
             run = link.start_run(study.name)
-            study.write(record.model_copy(update={"runs": (*record.runs, run)[-_KEPT_RUNS:]}))
+            study.add_run(run)
             _LOG.info("study %s goes on after round %d (its last run: %s)", study.name, done, status)
 
     def _show(self, study: StudyFolder, done: int, runs: int) -> None:

@@ -61,7 +61,7 @@ def _run_deployed(
         study.wish("failed", error.message)
         raise
     except FednotesError as error:
-        study.write(study.record().model_copy(update={"last_failure": error.message}))
+        study.failed(error.message)
         raise
 
 

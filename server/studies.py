@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
@@ -19,6 +21,7 @@ from protocols.plan import Plan, SignedPlan
 from server.state import ServerFolder
 
 _NAME = TypeAdapter(StudyName)
+_KEPT_RUNS, _LOCK_S = 1_000, 30.0
 Wish = Literal["running", "stopped", "finished", "failed"]
 
 
@@ -77,14 +80,23 @@ class StudyFolder:
                 f"{path} is damaged.", hint=f"delete it, then: fednotes server resume {self.name}"
             ) from error
 
-    def write(self, record: StudyRecord) -> None:
-        """Write it."""
-        write_text(self.path / "study.json", record.model_dump_json())
-
     def wish(self, wish: Wish, failure: str | None = None) -> None:
         """Change what is wished for it."""
-        changes: dict[str, object] = {"wish": wish} | ({} if failure is None else {"last_failure": failure})
-        self.write(self.record().model_copy(update=changes))
+        self._change(lambda _: {"wish": wish} | ({} if failure is None else {"last_failure": failure}))
+
+    def failed(self, failure: str) -> None:
+        """Say why a run ended early."""
+        self._change(lambda _: {"last_failure": failure})
+
+    def add_run(self, run: int) -> None:
+        """Remember a Flower run."""
+        self._change(lambda record: {"runs": (*record.runs, run)[-_KEPT_RUNS:]})
+
+    def _change(self, changes: Callable[[StudyRecord], dict[str, object]]) -> None:
+        # The driver, a run and a person at the command line may all change it at once; nobody's change gets lost.
+        with FileLock(self.path / "study.lock", timeout=_LOCK_S):
+            record = self.record()
+            write_text(self.path / "study.json", record.model_copy(update=changes(record)).model_dump_json())
 
 
 def create_study(studies: Path, plan: Plan, model: Path, key: Ed25519PrivateKey) -> StudyFolder:

@@ -93,7 +93,11 @@ class Admission:
         if inner.metadata != metadata or len(root.children) != 1:
             raise ContractError(ErrorCode.BAD_REQUEST, "header and object differ")
         records = self._object(metadata.run_id, root.children[0], "RecordDict")
-        request = self._request(metadata.run_id, metadata.message_type, names_of(records))
+        try:
+            names = names_of(records)
+        except ContractError:
+            raise ContractError(ErrorCode.BAD_REQUEST, "records of the request") from None
+        request = self._request(metadata.run_id, metadata.message_type, names)
         if isinstance(request, TrainRequest):
             self._require_approved(request, self._approvals()[study])
         return Instruction(metadata=metadata, tree=tree, study=study, request=request)
@@ -109,8 +113,11 @@ class Admission:
         content = self._pull(run_id, names["request"])
         if object_id(content) != names["request"] or len(content) > _MAX_REQUEST_BYTES:
             raise ContractError(ErrorCode.BAD_REQUEST, "request record")
-        unpack(content)
-        records = RecordDict({"request": ConfigRecord.inflate(content)})
+        try:
+            unpack(content)
+            records = RecordDict({"request": ConfigRecord.inflate(content)})
+        except (ValueError, TypeError, KeyError):
+            raise ContractError(ErrorCode.BAD_REQUEST, "request record") from None
         if message_type == "train":
             return decode_request(records, TrainRequest)
         return decode_request(records, HelloRequest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_PAUSE_S = 20.0
 _TRIES_WHEN_REFUSED = 5
 _PROGRESS_EVERY_S = 2.0
+_PAUSE_AFTER_FAILURE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,15 @@ class Courier(threading.Thread):
                 try:
                     self._answer(work)
                     break
-                except (StorageError, OSError) as error:
-                    # Without a receipt nothing leaves. The held reply makes room for the code that says why.
-                    _LOG.error("the disk takes nothing (%s); trying again", type(error).__name__)
+                except Exception as error:
+                    # This thread must not die: nothing would leave any more, and nobody would hear of it. Without a
+                    # receipt nothing leaves either; the held reply makes room for the code that says why.
+                    _LOG.exception("an answer failed; a code goes in its place")
                     if work.held is not None:
                         work.held.drop()
-                    work = _Work(work.instruction, None, ErrorCode.SITE_DISK_FULL)
-                    self._ending.wait(5.0)
+                    disk = isinstance(error, StorageError | OSError)
+                    work = _Work(work.instruction, None, ErrorCode.SITE_DISK_FULL if disk else ErrorCode.INTERNAL)
+                    self._ending.wait(_PAUSE_AFTER_FAILURE_S)
 
     def _submit(self, work: _Work) -> None:
         self._answering.add(work.instruction.message_id)
@@ -112,7 +116,12 @@ class Courier(threading.Thread):
         self._folder.mkdir(parents=True, exist_ok=True)
         found = []
         for folder in sorted(p for p in self._folder.iterdir() if not p.name.startswith(".")):
-            outgoing = read_outgoing(folder)
+            try:
+                outgoing = read_outgoing(folder)
+            except WorkError as error:  # its instruction is open still, and the node gets it again
+                _LOG.error("%s", error.message)
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
             self._answering.add(outgoing.answers)
             found.append(outgoing)
         return found

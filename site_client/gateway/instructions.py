@@ -10,6 +10,7 @@ from flwr.app import Message, RecordDict
 from flwr.app.message.message import make_message
 from flwr.common.serde_utils import metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Metadata, ObjectTree
+from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from protocols.durable import write_text
@@ -156,7 +157,7 @@ def _read(path: Path) -> Instruction:
         metadata, tree = Metadata(), ObjectTree()
         metadata.ParseFromString(bytes.fromhex(on_disk.metadata))
         tree.ParseFromString(bytes.fromhex(on_disk.tree))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, DecodeError) as error:
         raise WorkError(
             f"The open instruction {path} is damaged.",
             hint="delete the file; the coordinator hears nothing of it and asks again after its deadline",

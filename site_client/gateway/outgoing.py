@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import Metadata, ObjectTree
+from google.protobuf.message import DecodeError
 
 from protocols.durable import flush
 from protocols.error_codes import ErrorCode
@@ -134,7 +135,7 @@ def read_outgoing(folder: Path) -> Outgoing:
         answers = (folder / _ANSWERS).read_text(encoding="ascii")
         if not all((folder / name).is_file() for name in ids_of(tree)):
             raise ValueError
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DecodeError) as error:
         raise WorkError(
             f"The reply in {folder} is damaged.", hint="delete the folder; the coordinator asks again"
         ) from error

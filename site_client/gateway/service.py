@@ -30,12 +30,15 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeat
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
     ConfirmMessageReceivedResponse,
+    ObjectTree,
     PullObjectRequest,
     PullObjectResponse,
     PushObjectRequest,
     PushObjectResponse,
 )
+from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse
+from google.protobuf.message import DecodeError
 
 from protocols.bundle import build_bundle, bundle_hash
 from protocols.error_codes import ContractError, ErrorCode
@@ -286,7 +289,7 @@ class Gateway(FleetServicer):
                 if instruction is None:
                     raise ValueError
                 held = HeldReply.again(folder, self._bounds(instruction)[0])
-            except (OSError, ValueError, ContractError):
+            except (OSError, ValueError, DecodeError, ContractError):
                 if instruction is not None:
                     self._courier.refuse(instruction, ErrorCode.SITE_RESTARTED)
                 continue
@@ -318,11 +321,10 @@ class Gateway(FleetServicer):
             self._journal.instruction(study=instruction.study, round_number=instruction.round, note="passed on")
         except ContractError as error:
             _LOG.warning("an instruction was refused: %s", error)
-            self._journal.instruction(study="", round_number=0, note="not passed on", code=error.code.name)
-            if is_object_id(message.metadata.message_id):
-                refused = Instruction(metadata=message.metadata, tree=tree, study="", request=HelloRequest())
-                self._instructions.add(refused)
-                self._courier.refuse(refused, error.code)
+            self._refuse_pulled(message, tree, error.code)
+        except DecodeError:
+            _LOG.warning("an instruction could not be read")
+            self._refuse_pulled(message, tree, ErrorCode.BAD_REQUEST)
         except _NotYetError:
             return None  # the coordinator is still bringing its objects; the node asks again in three seconds
         except grpc.RpcError as error:
@@ -331,6 +333,13 @@ class Gateway(FleetServicer):
             self._journal.instruction(study="", round_number=0, note="not passed on")  # its run is over
         (self._spool / "pulled.bin").unlink(missing_ok=True)
         return instruction
+
+    def _refuse_pulled(self, message: ProtoMessage, tree: ObjectTree, code: ErrorCode) -> None:
+        self._journal.instruction(study="", round_number=0, note="not passed on", code=code.name)
+        if is_object_id(message.metadata.message_id):
+            refused = Instruction(metadata=message.metadata, tree=tree, study="", request=HelloRequest())
+            self._instructions.add(refused)
+            self._courier.refuse(refused, code)
 
     def _pull_checked(self, run_id: int, name: str) -> bytes:
         found = self._upstream.pull_object(run_id, name)

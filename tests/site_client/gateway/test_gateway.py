@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Error, Message
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
-from flwr.proto.message_pb2 import PullObjectRequest, PushObjectRequest
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from gateway_support import (
@@ -31,6 +31,7 @@ from gateway_support import (
 from protocols.bundle import build_bundle, bundle_hash
 from protocols.codec import decode_reply, decode_update
 from protocols.error_codes import ErrorCode
+from protocols.flower_objects import object_id, pack
 from protocols.manifest import ParameterManifest
 from protocols.messages import HelloRequest, PrivacyRecipe, TrainReply
 
@@ -319,3 +320,78 @@ def test_objects_that_nobody_announced_are_not_held(standing: Stand, link: FakeL
     request = PushObjectRequest(node=Node(node_id=NODE), run_id=RUN, object_id="secret text", object_content=b"x")
     assert not standing.node.PushObject(request).stored
     assert link.calls == []
+
+
+def test_an_answer_that_fails_in_an_unforeseen_way_becomes_a_code_and_the_next_one_leaves(
+    standing: Stand, link: FakeLink, monkeypatch
+) -> None:
+    monkeypatch.setattr("site_client.gateway.courier._PAUSE_AFTER_FAILURE_S", 0.05)
+    write = standing.courier._write_receipt
+    failures = [RuntimeError("patient Doe")]
+
+    def fails_once(*arguments) -> None:
+        if failures:
+            raise failures.pop()
+        write(*arguments)
+
+    monkeypatch.setattr(standing.courier, "_write_receipt", fails_once)
+    link.ask(train_request())
+    standing.push(Message(honest(), reply_to=standing.pull()))
+    assert _code(link.wait_for_reply()) == "INTERNAL"
+    link.ask(train_request(2))
+    standing.push(Message(honest(2), reply_to=standing.pull()))
+    assert link.wait_for_reply(2).has_content()
+
+
+def test_nothing_leaves_without_a_receipt(standing: Stand, link: FakeLink, monkeypatch) -> None:
+    monkeypatch.setattr("site_client.gateway.courier._PAUSE_AFTER_FAILURE_S", 0.05)
+    full = OSError(28, "No space left on device")
+    write = standing.courier._write_receipt
+    monkeypatch.setattr(standing.courier, "_write_receipt", lambda *_: (_ for _ in ()).throw(full))
+    link.ask(train_request())
+    standing.push(Message(honest(), reply_to=standing.pull()))
+    time.sleep(0.5)
+    assert link.announced == []
+    monkeypatch.setattr(standing.courier, "_write_receipt", write)  # somebody made room
+    assert _code(link.wait_for_reply()) == "SITE_DISK_FULL"
+
+
+def test_a_damaged_reply_on_its_way_is_dropped_and_the_node_asked_again(tmp_path: Path, link: FakeLink) -> None:
+    link.fail = lambda method, context: (
+        context.abort(grpc.StatusCode.UNAVAILABLE, "") if method == "PushObject" else None
+    )
+    with stand(tmp_path, link) as first:
+        asked = link.ask(train_request())
+        first.push(Message(honest(), reply_to=first.pull()))
+        end = time.monotonic() + 10
+        while not link.announced and time.monotonic() < end:
+            time.sleep(0.05)
+    link.fail = lambda method, context: None
+    (outgoing,) = (tmp_path / "spool" / "outgoing").iterdir()
+    (outgoing / "tree.bin").write_bytes(b"damaged")
+    with stand(tmp_path, link) as second:
+        again = second.pull()
+        assert again is not None and again.metadata.message_id == asked
+        second.push(Message(honest(), reply_to=again))
+        assert link.wait_for_reply().has_content()
+
+
+def test_an_instruction_that_cannot_be_read_is_refused_and_the_next_one_passed_on(
+    standing: Stand, link: FakeLink
+) -> None:
+    header, tree = _broken_instruction(link)
+    link.instructions.append((header, tree))
+    assert standing.pull() is None
+    assert _code(link.wait_for_reply()) == "BAD_REQUEST"
+    asked = link.ask(train_request())
+    assert standing.pull().metadata.message_id == asked
+
+
+def _broken_instruction(link: FakeLink):
+    link.ask(train_request())
+    header, _ = link.instructions.pop()
+    content = pack("Message", ["a" * 64], b"\xff\xff\xff no protobuf")
+    name = object_id(content)
+    link.objects[name] = content
+    header.metadata.message_id = name
+    return header, ObjectTree(object_id=name, children=[ObjectTree(object_id="a" * 64)])
