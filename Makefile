@@ -70,8 +70,8 @@ docs: venv  ## write the generated pages of docs/reference
 # The report page is tested in a real browser, the ingress behind real nginx. Without root the tests say what is missing.
 browser:
 	@{ command -v chromium && command -v nginx && command -v ip; } >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium nginx-light iproute2 >/dev/null; } || \
-	  echo "chromium, nginx or iproute2 is missing: their tests will be skipped (apt-get install chromium nginx-light iproute2)"
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium nginx-light iproute2 nftables >/dev/null; } || \
+	  echo "chromium, nginx or iproute2 is missing: their tests will be skipped (apt-get install chromium nginx-light iproute2 nftables)"
 
 clean:  ## throw away what make made
 	rm -rf $(VENV) $(VLLM_VENV) runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
