@@ -39,7 +39,14 @@ def fednotes_version() -> str:
 
 def installed_versions() -> dict[str, str]:
     """Versions of what makes an update: a site pins them with its approval."""
-    return {name: importlib.metadata.version(name) for name in ("fednotes", "flwr", "torch", "transformers")}
+    return {name: _version(name) for name in ("fednotes", "flwr", "torch", "transformers")}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def build_bundle() -> bytes:

@@ -53,7 +53,8 @@ class GatewayReceipt(Link):
 
     def in_words(self) -> str:
         """One line for a person."""
-        where = f"study {self.study}, round {self.round}" if self.study else "no study"
+        when = f"round {self.round}" if self.round else "greeting"
+        where = f"study {self.study}, {when}" if self.study else "no study"
         if self.kind == "reply":
             numbers = ", ".join(f"{name} {value:,}" for name, value in self.fields.items())
             what = f"{where}: {self.reply} left ({numbers}), {self.array_bytes:,} bytes of arrays"

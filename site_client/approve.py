@@ -6,13 +6,12 @@ is for, what the site's privacy policy says. What is left is a decision, and a p
 
 from __future__ import annotations
 
-import importlib.metadata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from privacy.policy import PrivacyPolicy
-from protocols.bundle import bundle_hash, fednotes_version
+from protocols.bundle import bundle_hash, fednotes_version, installed_versions
 from protocols.certificates import in_groups
 from protocols.enrolment import Enrolment, read_document
 from protocols.error_codes import ContractError
@@ -30,7 +29,6 @@ FEWEST_PATIENTS = 11
 """Below this many patients a number about a group is a number about its members; US Medicare's cell size rule."""
 
 _REPLIES_A_ROUND = 3  # a cut link or a lost reply makes a round be asked for again
-_PACKAGES = ("fednotes", "flwr", "torch", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +38,10 @@ class Tighter:
     Attributes:
         max_message_bytes: of one reply.
         max_total_bytes: of all replies.
-        min_patients: may only be raised.
     """
 
     max_message_bytes: int | None = None
     max_total_bytes: int | None = None
-    min_patients: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +85,10 @@ def propose(folder: SiteFolder, file: Path, tighter: Tighter | None = None) -> P
     _require_policy(file, plan, config.privacy)
     most = manifest.num_bytes * 11 // 10 + 1_000_000
     wish = tighter or Tighter()
-    limits = _limits(config.limits, plan, wish)
+    # Patients are counted where training runs, by the limit of site.toml: an approval that promised another number
+    # would promise what nobody keeps.
+    norm = min(config.limits.max_update_norm, plan.max_update_norm)
+    limits = config.limits.model_copy(update={"max_update_norm": norm})
     approval = Approval(
         site=enrolment.site,
         plan=plan,
@@ -131,11 +130,6 @@ def approve(folder: SiteFolder, proposal: Proposal) -> Path:
     return write_approval(gateway, proposal.approval, key)
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that train and talk."""
-    return {name: _version(name) for name in _PACKAGES}
-
-
 def in_words(proposal: Proposal) -> list[str]:
     """The proposal in plain words, a line each."""
     approval, plan = proposal.approval, proposal.approval.plan
@@ -143,8 +137,8 @@ def in_words(proposal: Proposal) -> list[str]:
     invited = f"{len(plan.invited)} named sites" if plan.invited else "every enrolled site"
     return [
         f"Study {plan.study} of {proposal.coordinator}, for this site (number {approval.site}).",
-        f"Asked: at most {plan.rounds:,} rounds of at most {recipe.steps:,} steps, {recipe.rows} rows of "
-        f"{recipe.row_length} tokens each, on the corpus '{plan.corpus}' of this site's notes.",
+        f"Asked: at most {_count(plan.rounds, 'round')} of at most {_count(recipe.steps, 'step')}, {recipe.rows} "
+        f"rows of {recipe.row_length} tokens each, on the corpus '{plan.corpus}' of this site's notes.",
         f"With whom: {invited}; {plan.sites} expected, and a round counts with {plan.quorum} or more.",
         f"What leaves after a round: an update of {len(approval.manifest.parameters):,} arrays ({numbers:,} numbers) "
         "and the few figures listed in docs/reference/egress.md. No notes, no texts.",
@@ -152,10 +146,14 @@ def in_words(proposal: Proposal) -> list[str]:
         f"Nothing leaves that rests on fewer than {approval.limits.min_patients} patients, and no update longer than "
         f"{approval.limits.max_update_norm:g} (L2).",
         f"At most {approval.max_message_bytes:,} bytes a reply and {approval.max_total_bytes:,} bytes in all.",
-        f"A round may take {plan.deadline_s / 3600:.3g} hours; a later reply is not used.",
+        f"A round may take {plan.deadline_s / 60:,.3g} minutes; a later reply is not used.",
         f"Code that runs: this site's own installation, {_listed(approval.versions)}; no code comes with the study.",
         f"Fingerprint of the plan, the same at every hospital: {in_groups(proposal.plan_digest)}",
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _privacy_in_words(plan: Plan) -> str:
@@ -232,18 +230,6 @@ def _require_policy(file: Path, plan: Plan, policy: PrivacyPolicy) -> None:
         ) from None
 
 
-def _limits(own: SiteLimits, plan: Plan, wish: Tighter) -> SiteLimits:
-    if wish.min_patients is not None and wish.min_patients < own.min_patients:
-        raise UsageError(
-            f"--min-patients {wish.min_patients} is below the site's own limit {own.min_patients}.",
-            hint="an option can only tighten; change [limits] min_patients in site.toml if that is meant",
-        )
-    return SiteLimits(
-        min_patients=wish.min_patients or own.min_patients,
-        max_update_norm=min(own.max_update_norm, plan.max_update_norm),
-    )
-
-
 def _lowered(option: str, wish: int | None, most: int) -> int:
     if wish is not None and not 1 <= wish <= most:
         raise UsageError(f"{option} {wish} is not between 1 and {most}.", hint="an option can only lower the limit")
@@ -297,10 +283,3 @@ def _flat(value: object, name: str = "") -> dict[str, object]:
 
 def _listed(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -65,9 +65,6 @@ def approve(
     max_total_bytes: Annotated[
         int | None, typer.Option("--max-total-bytes", min=1, help="Lower the limit of all replies.")
     ] = None,
-    min_patients: Annotated[
-        int | None, typer.Option("--min-patients", min=1, help="Raise the smallest number of patients.")
-    ] = None,
     withdraw: Annotated[
         str | None, typer.Option("--withdraw", help="Take the approval of a study back.", metavar="STUDY")
     ] = None,
@@ -89,9 +86,7 @@ def approve(
     if plan is not None:
         from site_client.approve import Tighter
 
-        tighter = Tighter(
-            max_message_bytes=max_message_bytes, max_total_bytes=max_total_bytes, min_patients=min_patients
-        )
+        tighter = Tighter(max_message_bytes=max_message_bytes, max_total_bytes=max_total_bytes)
         _approve(folder, plan, tighter, yes=yes, dry_run=dry_run, as_json=as_json)
     elif withdraw is not None:
         _withdraw(folder, withdraw, dry_run=dry_run, as_json=as_json)
@@ -116,7 +111,7 @@ def approvals(site: Site = Path(), as_json: AsJson = False) -> None:
             f"{study}: at most {approval.plan.rounds} rounds, {approval.max_total_bytes:,} bytes, never fewer than "
             f"{approval.limits.min_patients} patients; approved at {approval.approved_at}, plan {approval.plan.digest}"
         )
-    print(f"{len(found)} studies are approved.")
+    print(f"approved studies: {len(found)}")
 
 
 def doctor(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shutil
 
-from protocols.bundle import fednotes_version
+from protocols.bundle import fednotes_version, installed_versions
 from protocols.error_codes import ContractError
-from site_client.approve import installed_versions
 from site_client.doctor.finding import Finding, fail, ok, warn
 from site_client.folder import SiteFolder
 from site_client.gateway.folder import GatewayFolder

@@ -51,13 +51,10 @@ def test_the_plain_words_hold_every_limit(enrolled, plan_file):
 
 
 def test_options_can_only_tighten(enrolled, plan_file):
-    tight = propose(
-        enrolled, plan_file, Tighter(max_message_bytes=50_000, max_total_bytes=60_000, min_patients=25)
-    ).approval
-    assert (tight.max_message_bytes, tight.max_total_bytes, tight.limits.min_patients) == (50_000, 60_000, 25)
+    tight = propose(enrolled, plan_file, Tighter(max_message_bytes=50_000, max_total_bytes=60_000)).approval
+    assert (tight.max_message_bytes, tight.max_total_bytes) == (50_000, 60_000)
     assert "--max-message-bytes" in str(refused(enrolled, plan_file, Tighter(max_message_bytes=10**9)))
     assert "--max-total-bytes" in str(refused(enrolled, plan_file, Tighter(max_total_bytes=10**12)))
-    assert "--min-patients 10 is below" in str(refused(enrolled, plan_file, Tighter(min_patients=10)))
 
 
 def test_a_plan_that_was_changed_or_signed_by_somebody_else_is_refused(enrolled, plan_file, tmp_path):
