@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
+
 import grpc
 import pytest
 from flwr.proto import control_pb2, control_pb2_grpc, fleet_pb2, fleet_pb2_grpc, heartbeat_pb2
@@ -185,7 +188,10 @@ def test_health_is_answered_to_enrolled_sites(home, fleet, address):
     hospital = home.hospital()
     with hospital.channel(home, address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        answer, call = health.Check.with_call(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        told = parsedate_to_datetime(dict(call.initial_metadata())["date"])  # a site's doctor compares its clock
+        assert abs(told.timestamp() - time.time()) < 5
         home.enroll(hospital, revoked=True)
         with pytest.raises(grpc.RpcError) as caught:
             health.Check(health_pb2.HealthCheckRequest())
