@@ -172,6 +172,7 @@ def test_a_node_that_stays_away_is_waited_for_as_long_as_the_plan_says(impatient
     assert 1.0 <= time.monotonic() - started < 6.0
 
 
+@pytest.mark.slow
 def test_a_node_that_answers_both_questions_counts_once(impatient):
     grid = FakeGrid({1: echo, 2: lambda _: None})
     grid.gone = {1}
