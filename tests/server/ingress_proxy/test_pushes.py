@@ -171,7 +171,7 @@ def test_a_file_of_an_open_message_may_be_cut_anywhere(tmp_path, cut):
         assert again.sites() == set()
         return
     missing = again.missing(3, letter.id, [])
-    assert missing == names[-1:] if cut == "last line" else names[-2:]
+    assert missing == (names[-1:] if cut == "last line" else names[-2:])
     for name in missing:
         again.stored(3, name, len(letter.objects[name]))
     assert [m.num_bytes for m in again.whole(3)] == [letter.num_bytes]
